@@ -1,1 +1,32 @@
-"""."""
+"""Architectures: the value, a dense network's channel groups, FLOPs, and building."""
+
+from prunenas.architecture.construction import build
+from prunenas.architecture.flops import count_flops
+from prunenas.architecture.inheritance import Slice
+from prunenas.architecture.source import (
+    check_source,
+    fill_arguments,
+    needs_trust,
+    own_models,
+    torchvision_models,
+)
+from prunenas.architecture.space import ChannelGroup, FrozenGroup, Space
+from prunenas.architecture.tracing import trace
+from prunenas.architecture.value import Architecture, Layer
+
+__all__ = [
+    "Architecture",
+    "ChannelGroup",
+    "FrozenGroup",
+    "Layer",
+    "Slice",
+    "Space",
+    "build",
+    "check_source",
+    "count_flops",
+    "fill_arguments",
+    "needs_trust",
+    "own_models",
+    "torchvision_models",
+    "trace",
+]

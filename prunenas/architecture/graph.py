@@ -1,0 +1,151 @@
+"""Reading a network: its exported ATen graph, and a walk that follows the channels through it."""
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export.graph_signature import InputKind
+
+from prunenas.architecture.channels import Axis, Channels
+from prunenas.architecture.value import Layer
+from prunenas.errors import TraceError
+
+BATCH = 2
+"""Inputs in the traced batch; 1 would let a graph forget its batch axis."""
+
+
+@dataclass(slots=True)
+class Value:
+    """A tensor of the graph, or a parameter.
+
+    Attributes:
+        shape: Its sizes in the dense network, batch included.
+        axes: For each axis, the channels on it; see ``channels``.
+        parameter: The name of the parameter or buffer it is, None for anything computed.
+    """
+
+    shape: tuple[int, ...]
+    axes: tuple[Axis, ...]
+    parameter: str | None = None
+
+
+@dataclass(slots=True)
+class LayerAxes:
+    """What a layer's sizes are made of: ``fan_in`` and ``fan_out``, each an axis.
+
+    A normalisation layer has its features in ``fan_out`` and None in ``fan_in``. ``groups`` is the
+    convolution's number of groups, and ``depthwise`` whether it grows with the input's channels.
+    """
+
+    layer: Layer
+    fan_in: Axis
+    fan_out: Axis
+    groups: int = 1
+    depthwise: bool = False
+
+
+@dataclass(slots=True)
+class Product:
+    """One operator that multiplies: its multiply-adds for one input are factor x a x b.
+
+    A None axis stands for 1.
+    """
+
+    factor: int
+    a: Axis
+    b: Axis
+    divisor: int = 1
+
+
+@dataclass
+class Walk:
+    """What following the channels through one graph found; rules write into it."""
+
+    channels: Channels
+    layers: dict[str, Layer]
+    axes: dict[str, LayerAxes] = field(default_factory=dict)
+    products: list[Product] = field(default_factory=list)
+    producers: list[tuple[str, int]] = field(default_factory=list)
+    """Layers that open channels, in order of the forward pass, with their output's rows x columns."""
+
+    def where(self, node: torch.fx.Node) -> str:
+        """Operator and layer of a node, for messages."""
+        operator = str(node.target).removesuffix(".default")
+        stack = node.meta.get("nn_module_stack")
+        module = list(stack.values())[-1][0] if stack else ""
+        return f"{operator} at layer {module!r}" if module else operator
+
+    def module(self, node: torch.fx.Node) -> str | None:
+        """Name of the innermost module that runs a node."""
+        stack = node.meta.get("nn_module_stack")
+        return str(list(stack.values())[-1][0]) if stack else None
+
+    def layer_of(self, node: torch.fx.Node, weight: Value | None) -> Layer | None:
+        """The recorded layer whose weight an operator uses; None where no layer is known."""
+        if weight is not None and weight.parameter is not None:
+            return self.layers.get(weight.parameter.rpartition(".")[0])
+        # A weight computed on the fly (weight standardisation) still belongs to its module.
+        return self.layers.get(self.module(node) or "")
+
+
+def export(network: nn.Module, input_shape: tuple[int, ...], *, train: bool) -> Any:
+    """The network's ATen graph (``torch.export``, nothing decomposed) on the meta device.
+
+    Raises:
+        TraceError: The network does not run on such an input, or Python control flow in it
+            depends on values.
+    """
+    network.train(train)
+    example = torch.empty((BATCH, *input_shape), device="meta")
+    try:
+        with warnings.catch_warnings():  # torch's own deprecations while it traces
+            warnings.simplefilter("ignore")
+            return torch.export.export(network, (example,), strict=False)
+    except Exception as error:  # tracing runs the network, which may raise anything
+        text = " ".join(str(error).split())
+        shape = "×".join(map(str, input_shape))
+        raise TraceError(
+            f"the network can't be traced on an input of {shape}: "
+            f"{type(error).__name__}: {text[:300]}"
+        ) from error
+
+
+def follow(program: Any, walk: Walk, rules: Any) -> None:
+    """Walk an exported graph in order; each operator's rule says what it does to the channels."""
+    kinds = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
+    values: dict[torch.fx.Node, Any] = {}
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            values[node] = _input(kinds.get(node.name), node, walk)
+        elif node.op == "get_attr":
+            values[node] = None  # a lifted constant or a submodule of a higher-order operator
+        elif node.op == "call_function":
+            values[node] = rules(node, values, walk)
+        elif node.op == "output":
+            for value in _flat(torch.fx.node.map_arg(node.args, lambda n: values[n])):
+                for axis in value.axes:
+                    walk.channels.freeze(axis, "the network's output")
+
+
+def _input(spec: Any, node: torch.fx.Node, walk: Walk) -> Value | None:
+    example = node.meta.get("val")
+    if not isinstance(example, torch.Tensor):
+        return None
+    shape = tuple(example.shape)
+    is_user = spec is None or spec.kind == InputKind.USER_INPUT
+    axes: tuple[Axis, ...] = (None,) * len(shape)
+    if is_user and len(shape) > 1:
+        axes = (None, walk.channels.new(shape[1], frozen="the network's input"), *axes[2:])
+    return Value(shape, axes, None if is_user else spec.target)
+
+
+def _flat(values: Any) -> list[Value]:
+    if isinstance(values, Value):
+        return [values]
+    if isinstance(values, (tuple, list)):
+        return [found for value in values for found in _flat(value)]
+    if isinstance(values, dict):
+        return [found for value in values.values() for found in _flat(value)]
+    return []

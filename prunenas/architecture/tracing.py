@@ -1,0 +1,292 @@
+"""From a constructor to its space: record the layers, follow the channels, prove the result.
+
+What was found is tried out before it is believed: the network is built at other widths (without
+memory) and run, forward in training mode, and its multiply-adds are counted. A group that does not
+survive this, because the forward pass writes out a size, is frozen with the reason.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from prunenas.architecture import rules
+from prunenas.architecture.channels import Axis, Channels
+from prunenas.architecture.construction import Construction, construct
+from prunenas.architecture.flops import Quadratic, Vector
+from prunenas.architecture.graph import BATCH, LayerAxes, Walk, export, follow
+from prunenas.architecture.inheritance import Piece, Pieces, Sliced
+from prunenas.architecture.source import Constructor, constructor
+from prunenas.architecture.space import ChannelGroup, FrozenGroup, Sizes, Space
+from prunenas.architecture.value import Layer
+from prunenas.errors import SourceError, TraceError
+
+
+def trace(
+    source: str,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    input_shape: Sequence[int],
+) -> Space:
+    """Find the channel groups of a dense network.
+
+    Args:
+        source: The network's constructor; see ``source``.
+        arguments: The constructor's keyword arguments, JSON values.
+        input_shape: ``(C, H, W)`` of one input, without the batch.
+
+    Returns:
+        Its space: groups, closed-form FLOPs, architectures.
+
+    Raises:
+        SourceError: The source is unknown or its constructor refuses the arguments.
+        TraceError: The network can't be traced or has no channels that can vary.
+    """
+    arguments, shape = dict(arguments or {}), tuple(input_shape)
+    make = constructor(source)
+    dense, device = _record(make, arguments)
+    walk = _walk(dense, shape)
+    found = _Found(source, arguments, shape, dense, walk)
+    trial = _Trial(make, device)
+    refused: dict[str, str] = {}
+    space = found.space(refused)
+    reason = trial.refuses(space, [group.name for group in space.groups])
+    if reason is not None:
+        for group in space.groups:
+            alone = trial.refuses(space, [group.name])
+            if alone is not None:
+                refused[group.name] = f"the network does not run at another width: {alone}"
+        space = found.space(refused)
+        reason = trial.refuses(space, [group.name for group in space.groups])
+    if reason is not None:
+        raise TraceError(f"{source} does not run at other widths: {reason}")
+    if not space.groups:
+        reasons = sorted({group.reason for group in space.frozen})
+        raise TraceError(f"{source} has no channels that can vary: {'; '.join(reasons)[:300]}")
+    return space
+
+
+def _record(make: Constructor, arguments: Mapping[str, Any]) -> tuple[Construction, str | None]:
+    """The dense network without memory; with it where the constructor reads its weights' values."""
+    try:
+        return construct(make, arguments, device="meta"), "meta"
+    except SourceError as error:
+        try:
+            return construct(make, arguments), None
+        except SourceError as real:
+            raise real from error
+
+
+def _walk(dense: Construction, shape: tuple[int, ...]) -> Walk:
+    network = dense.network.to("meta")
+    layers = {layer.name: layer for layer in dense.layers if layer.name is not None}
+    walk = Walk(Channels(), layers)
+    follow(export(network, shape, train=True), walk, rules.apply)
+    if _multiplications(network, shape, train=True) != _multiplications(
+        network, shape, train=False
+    ):  # auxiliary heads, say: inference is what counts, the groups of both must hold
+        walk.products.clear()
+        follow(export(network, shape, train=False), walk, rules.apply)
+    return walk
+
+
+def _multiplications(network: nn.Module, shape: tuple[int, ...], *, train: bool) -> int:
+    """Multiply-adds of one input by torch's own counter, on the meta device."""
+    network.train(train)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.empty((BATCH, *shape), device="meta"))
+    return int(counter.get_total_flops()) // (2 * BATCH)
+
+
+@dataclass
+class _Trial:
+    """Builds at other widths and runs; answers with the complaint, or None."""
+
+    make: Constructor
+    device: str | None
+
+    def refuses(self, space: Space, names: Sequence[str]) -> str | None:
+        if not names:
+            return None
+        generator = np.random.default_rng(0)  # unequal, so that false ties and literals show
+        widths = {}
+        for group in space.groups:
+            steps = group.width // group.divisor
+            if group.name in names and steps > 1:
+                low = max(1, steps // 2)
+                widths[group.name] = int(generator.integers(low, steps)) * group.divisor
+        try:
+            architecture = space.architecture(widths=widths)
+            made = construct(
+                self.make, space.arguments, layers=architecture.layers, device=self.device
+            )
+            network = made.network.to("meta").train()
+            network(torch.empty((BATCH, *space.input_shape), device="meta"))
+        except Exception as error:  # whatever the network's own code raises is the answer
+            return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return None
+
+
+class _Found:
+    """Turns a walk into a space."""
+
+    def __init__(
+        self,
+        source: str,
+        arguments: Mapping[str, Any],
+        shape: tuple[int, ...],
+        dense: Construction,
+        walk: Walk,
+    ) -> None:
+        self._source, self._arguments, self._shape = source, arguments, shape
+        self._dense, self._walk = dense, walk
+        self._names: dict[int, str] = {}
+        self._producers: dict[int, list[str]] = {}
+        for layer in walk.axes:
+            axes = walk.axes[layer]
+            if axes.layer.kind == "norm":
+                continue
+            runs = walk.channels.resolve(axes.fan_out)
+            for position, run in enumerate(runs):
+                taken = set(self._names.values())
+                name = layer if position == 0 and layer not in taken else f"{layer}#{position}"
+                self._names.setdefault(run.group, name)
+                members = self._producers.setdefault(run.group, [])
+                if layer not in members:
+                    members.append(layer)
+        self._stages = _stages(walk.producers)
+
+    def space(self, refused: Mapping[str, str]) -> Space:
+        """The space, with the groups in ``refused`` frozen for the reasons given there."""
+        channels = self._walk.channels
+        groups, frozen, order = [], [], {}
+        for group, name in self._names.items():
+            width, members = channels.dense_width(group), tuple(self._producers[group])
+            reason = channels.reason(group) or refused.get(name)
+            if reason is None and width == channels.divisor(group):
+                reason = "one channel" if width == 1 else f"one channel in each of {width} blocks"
+            if reason is not None:
+                frozen.append(FrozenGroup(name, width, reason, members))
+                continue
+            order[group] = len(groups)
+            stage = self._stages[next((m for m in members if m in self._stages), members[0])]
+            groups.append(ChannelGroup(name, width, channels.divisor(group), stage, members))
+        forms = _Forms(channels, order)
+        return Space(
+            source=self._source,
+            arguments=self._arguments,
+            input_shape=self._shape,
+            groups=tuple(groups),
+            frozen=tuple(frozen),
+            _sizes=self._sizes(forms),
+            _flops=Quadratic.sum(
+                len(groups) + 1,
+                [(p.factor / p.divisor, forms(p.a), forms(p.b)) for p in self._walk.products],
+            ),
+            _params=Quadratic.sum(len(groups) + 1, self._params(forms)),
+            _slices=tuple(
+                self._sliced(name, axes, order) for name, axes in self._walk.axes.items()
+            ),
+        )
+
+    def _sizes(self, forms: "_Forms") -> Sizes:
+        rows: list[Vector] = []
+        for layer in self._dense.layers:
+            axes = self._walk.axes.get(layer.name) if layer.name is not None else None
+            constants = [forms.constant(size) for size in layer.sizes]
+            if axes is None:
+                rows += constants
+            elif layer.kind == "norm":
+                rows.append(forms(axes.fan_out))
+            else:
+                rows += [forms(axes.fan_in), forms(axes.fan_out)]
+                if layer.kind == "conv":
+                    rows.append(forms(axes.fan_in) if axes.depthwise else constants[2])
+        return Sizes(self._dense.layers, np.stack(rows))
+
+    def _params(self, forms: "_Forms") -> list[tuple[float, Vector, Vector]]:
+        """Terms of the parameter count: each layer's own tensors, and the rest as a constant."""
+        one, terms = forms.constant(1), []
+        rest = sum(p.numel() for p in self._dense.network.parameters() if p.requires_grad)
+        modules = dict(self._dense.network.named_modules())
+        for name, axes in self._walk.axes.items():
+            out = forms(axes.fan_out)
+            for parameter in modules[name].parameters(recurse=False):
+                if not parameter.requires_grad:
+                    continue
+                if parameter.dim() <= 1:
+                    terms.append((1.0, out, one))
+                elif axes.depthwise:
+                    terms.append((float(prod(parameter.shape[2:])), out, one))
+                else:
+                    terms.append((prod(parameter.shape[2:]) / axes.groups, forms(axes.fan_in), out))
+                rest -= parameter.numel()
+        return [*terms, (float(rest), one, one)]
+
+    def _sliced(self, name: str, axes: LayerAxes, order: Mapping[int, int]) -> Sliced:
+        module = self._dense.network.get_submodule(name)
+        return Sliced(
+            layer=name,
+            kind=axes.layer.kind,
+            fan_in=() if axes.depthwise else self._pieces(axes.fan_in, order),
+            fan_out=self._pieces(axes.fan_out, order),
+            groups=1 if axes.depthwise else axes.groups,
+            transposed=bool(getattr(module, "transposed", False)),
+        )
+
+    def _pieces(self, axis: Axis, order: Mapping[int, int]) -> Pieces:
+        return tuple(
+            Piece(
+                self._names[group] if group in order else None,
+                self._walk.channels.dense_width(group),
+                repeat,
+            )
+            for group, repeat in self._walk.channels.resolve(axis)
+        )
+
+
+@dataclass(frozen=True)
+class _Forms:
+    """An axis's length as a linear form in (1, widths of the free groups)."""
+
+    channels: Channels
+    order: Mapping[int, int]
+
+    def constant(self, value: int) -> Vector:
+        form = np.zeros(len(self.order) + 1)
+        form[0] = value
+        return form
+
+    def __call__(self, axis: Axis) -> Vector:
+        if axis is None:
+            return self.constant(1)
+        form = self.constant(0)
+        for group, repeat in self.channels.resolve(axis):
+            if group in self.order:
+                form[self.order[group] + 1] += repeat
+            else:
+                form[0] += self.channels.dense_width(group) * repeat
+        return form
+
+
+def _stages(producers: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """Stage of each producing layer: layers of one feature-map size, counted from the input.
+
+    A squeeze-and-excitation layer works on 1x1 maps in the middle of a stage and belongs to it;
+    only what comes after the last larger map is a stage of its own.
+    """
+    sizes = sorted({places for _, places in producers if places > 1}, reverse=True)
+    last_map = max((i for i, (_, places) in enumerate(producers) if places > 1), default=-1)
+    stages, current = {}, 0
+    for index, (layer, places) in enumerate(producers):
+        if places > 1:
+            current = sizes.index(places)
+        elif index > last_map:
+            current = len(sizes)
+        stages[layer] = current
+    return stages
