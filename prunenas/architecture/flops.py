@@ -41,7 +41,8 @@ def count_flops(network: nn.Module, input_shape: Sequence[int]) -> int:
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        # Gradients stay on: without them attention takes a fused path that fvcore can't see.
+        with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")  # of torch.jit.trace, on which fvcore rests
             analysis: Any = FlopCountAnalysis(network, torch.zeros((1, *input_shape)))
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)

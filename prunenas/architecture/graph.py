@@ -68,7 +68,7 @@ class Walk:
     axes: dict[str, LayerAxes] = field(default_factory=dict)
     products: list[Product] = field(default_factory=list)
     producers: list[tuple[str, int]] = field(default_factory=list)
-    """Layers that open channels, in order of the forward pass, with their output's rows x columns."""
+    """Layers that open channels, in forward order, each with its output's rows x columns."""
 
     def where(self, node: torch.fx.Node) -> str:
         """Operator and layer of a node, for messages."""

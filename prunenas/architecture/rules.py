@@ -28,8 +28,8 @@ def apply(node: torch.fx.Node, values: Mapping[torch.fx.Node, Any], walk: Walk) 
         source, index = node.args[0], node.args[1]
         assert isinstance(source, torch.fx.Node)
         found = values[source]
-        return found[index] if isinstance(found, list) else None
-    example = node.meta.get("val")
+        return found[index] if isinstance(found, list) and isinstance(index, int) else None
+    example: Any = node.meta.get("val")
     many = isinstance(example, (list, tuple))
     outputs = [e for e in (example if many else [example]) if isinstance(e, torch.Tensor)]
     shapes = [tuple(output.shape) for output in outputs]
@@ -127,6 +127,7 @@ def _convolution(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.
     size_in, size_out = x.shape[1], shape[1]
     fan_in = _channels(x.axes[1], size_in, walk, node)
     layer = walk.layer_of(node, weight)
+    fan_out: Axis
     depthwise = groups > 1 and groups == size_in and size_out % size_in == 0
     if layer is None:
         walk.channels.freeze(fan_in, f"{walk.where(node)} uses a weight that no layer holds")
@@ -259,10 +260,10 @@ def _reshape(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.N
         if not carrying:
             result += [None] * len(outer)
         elif len(carrying) == 1 and len(targets) == 1:
-            axis = axes[carrying[0]] or ()
+            channels = axes[carrying[0]] or ()
             before = prod(sizes[: carrying[0]])
             after = prod(sizes[carrying[0] + 1 :])
-            merged = tuple(Run(group, repeat * after) for group, repeat in axis) * before
+            merged = tuple(Run(group, repeat * after) for group, repeat in channels) * before
             result += [merged if size > 1 else None for size in outer]
         else:
             for axis in axes:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from prunenas.architecture.budget import project, rounded
 from prunenas.architecture.flops import Quadratic, Vector
-from prunenas.architecture.inheritance import Slice, Sliced, slices_of, sliced
+from prunenas.architecture.inheritance import Slice, Sliced, sliced, slices_of
 from prunenas.architecture.value import Architecture, Layer
 from prunenas.errors import BudgetError, WidthError, unknown
 

@@ -23,7 +23,6 @@ from prunenas.architecture.graph import BATCH, LayerAxes, Walk, export, follow
 from prunenas.architecture.inheritance import Piece, Pieces, Sliced
 from prunenas.architecture.source import Constructor, constructor
 from prunenas.architecture.space import ChannelGroup, FrozenGroup, Sizes, Space
-from prunenas.architecture.value import Layer
 from prunenas.errors import SourceError, TraceError
 
 
@@ -164,7 +163,9 @@ class _Found:
     def space(self, refused: Mapping[str, str]) -> Space:
         """The space, with the groups in ``refused`` frozen for the reasons given there."""
         channels = self._walk.channels
-        groups, frozen, order = [], [], {}
+        groups: list[ChannelGroup] = []
+        frozen: list[FrozenGroup] = []
+        order: dict[int, int] = {}
         for group, name in self._names.items():
             width, members = channels.dense_width(group), tuple(self._producers[group])
             reason = channels.reason(group) or refused.get(name)

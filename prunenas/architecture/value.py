@@ -50,7 +50,7 @@ class Architecture:
         Architecture.from_dict(architecture.to_dict()) == architecture
 
     Attributes:
-        source: The constructor: ``"torchvision/resnet18"``, ``"vgg_mini"``, ``"package.module:name"``.
+        source: The constructor: ``"torchvision/resnet18"``, ``"vgg_mini"``, ``"my.module:name"``.
         arguments: The constructor's keyword arguments, JSON values.
         input_shape: ``(C, H, W)`` of one input, without the batch.
         widths: Channels left in each channel group, by the group's name.
