@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from prunenas.architecture.flops import Quadratic, Vector
 
-NDArrayBool = NDArray[np.bool_]
+Flags = NDArray[np.bool_]
 
 _BISECTIONS = 40  # halves the interval of the factor far below one channel
-_SWAPS = 64
+_CLOSE = 1e-4  # as a share of the budget: nearer than this is near enough
+_ROUNDS = 8
 
 
 def project(
@@ -21,7 +22,7 @@ def project(
     ratios: Vector,
     dense: Vector,
     divisors: Vector,
-    fixed: NDArrayBool,
+    fixed: Flags,
 ) -> Vector | None:
     """Widths in the proportions of ``ratios`` whose FLOPs come nearest to the budget from below.
 
@@ -72,36 +73,44 @@ def _use_up(
     widths: Vector,
     limits: Vector,
     divisors: Vector,
-    fixed: NDArrayBool,
+    fixed: Flags,
 ) -> Vector:
-    """Widen single groups, the dearest that fits first; then one up and one down at a time."""
+    """Widen single groups; then, one group at a time, narrow it by a step and widen others."""
+    widths = _fill(flops, budget, widths, limits, divisors, fixed)
+    gap = budget - flops(widths)
+    for _ in range(_ROUNDS):
+        if gap <= _CLOSE * budget:
+            break
+        best, found = gap, widths
+        for index in np.flatnonzero(~fixed & (widths > divisors)):
+            trial, barred = widths.copy(), fixed.copy()
+            trial[index] -= divisors[index]
+            barred[index] = True
+            trial = _fill(flops, budget, trial, limits, divisors, barred)
+            left = budget - flops(trial)
+            if left < best:
+                best, found = left, trial
+        if best == gap:
+            break
+        gap, widths = best, found
+    return widths
+
+
+def _fill(
+    flops: Quadratic,
+    budget: int,
+    widths: Vector,
+    limits: Vector,
+    divisors: Vector,
+    barred: Flags,
+) -> Vector:
+    """Widen by single steps, the dearest that fits first, until none fits."""
     widths = widths.copy()
     while True:
-        gap = budget - flops(widths)
         cost = flops.steps(widths, divisors)
-        fits = ~fixed & (widths + divisors <= limits) & (cost <= gap) & (cost > 0)
+        gap = budget - flops(widths)
+        fits = ~barred & (widths + divisors <= limits) & (cost <= gap) & (cost > 0)
         if not fits.any():
-            break
+            return widths
         index = int(np.argmax(np.where(fits, cost, -1)))
         widths[index] += divisors[index]
-    for _ in range(_SWAPS):
-        gap = budget - flops(widths)
-        up = ~fixed & (widths + divisors <= limits)
-        down = ~fixed & (widths - divisors >= divisors)
-        if gap == 0 or not up.any() or not down.any():
-            break
-        gain = flops.steps(widths, divisors)
-        loss = flops.steps(widths, -divisors)
-        best, pair = 0.0, (-1, -1)
-        for lower in np.flatnonzero(down):
-            net = gain + loss[lower] + flops.swap(int(lower), divisors)
-            net[lower] = 0
-            fits = up & (net <= gap)
-            upper = int(np.argmax(np.where(fits, net, 0)))
-            if fits[upper] and net[upper] > best:
-                best, pair = float(net[upper]), (upper, int(lower))
-        if best <= 0:
-            break
-        widths[pair[0]] += divisors[pair[0]]
-        widths[pair[1]] -= divisors[pair[1]]
-    return widths

@@ -34,8 +34,6 @@ def count_flops(network: nn.Module, input_shape: Sequence[int]) -> int:
     Returns:
         Multiply-adds in convolutions, linear layers and matrix products, in evaluation mode.
     """
-    from fvcore.nn import FlopCountAnalysis
-
     if any(tensor.device.type != "cpu" for tensor in network.parameters()):
         network = copy.deepcopy(network).cpu()  # fvcore counts CPU tensors only
     modes = [(module, module.training) for module in network.modules()]
@@ -43,7 +41,9 @@ def count_flops(network: nn.Module, input_shape: Sequence[int]) -> int:
     try:
         # Gradients stay on: without them attention takes a fused path that fvcore can't see.
         with warnings.catch_warnings(), torch.enable_grad():
-            warnings.simplefilter("ignore")  # of torch.jit.trace, on which fvcore rests
+            warnings.simplefilter("ignore")  # of torch.jit, on which fvcore rests
+            from fvcore.nn import FlopCountAnalysis
+
             analysis: Any = FlopCountAnalysis(network, torch.zeros((1, *input_shape)))
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
             analysis.tracer_warnings("none")
@@ -83,8 +83,3 @@ class Quadratic:
         slope: Vector = (self._symmetric @ w)[1:]
         curve: Vector = np.diagonal(self._matrix)[1:]
         return slope * step + curve * step * step
-
-    def swap(self, index: int, step: Vector) -> Vector:
-        """Correction to ``steps`` when width ``index`` falls by its step while another grows."""
-        column: Vector = -self._symmetric[1:, index + 1] * step * step[index]
-        return column

@@ -1,1 +1,37 @@
-"""."""
+"""Studies and search spaces: YAML files as validated values, with all their mistakes at once.
+
+>>> from prunenas.spec import load_study
+>>> study = load_study("studies/quickstart.yaml")
+>>> study.methods[0].space.widths.per
+'group'
+"""
+
+from prunenas.spec.laws import check_widths
+from prunenas.spec.load import check, known_spaces, load_space, load_study
+from prunenas.spec.space import Domain, RatioRange, SearchSpace, Widths
+from prunenas.spec.study import (
+    DataSection,
+    MethodEntry,
+    ModelSection,
+    Objective,
+    SearchSection,
+    Study,
+)
+
+__all__ = [
+    "DataSection",
+    "Domain",
+    "MethodEntry",
+    "ModelSection",
+    "Objective",
+    "RatioRange",
+    "SearchSection",
+    "SearchSpace",
+    "Study",
+    "Widths",
+    "check",
+    "check_widths",
+    "known_spaces",
+    "load_space",
+    "load_study",
+]

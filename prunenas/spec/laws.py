@@ -1,0 +1,200 @@
+"""The laws between parts: methods and their spaces, budgets, and the model's channel groups.
+
+Each is checked wherever its own parts can be read, so that one mistake doesn't hide another.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from prunenas.architecture import Space
+from prunenas.errors import unknown
+from prunenas.methods import METHODS, Method
+from prunenas.spec.document import Document, Mistake, Place
+from prunenas.spec.mistakes import validate
+from prunenas.spec.space import Domain, SearchSpace
+from prunenas.spec.study import Objective, default_domain, is_whole
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a document as plain values, and where it sits.
+
+    Attributes:
+        document: The file.
+        base: The piece's place in it.
+        value: What it says; anything at all, as users write it.
+    """
+
+    document: Document
+    base: Place
+    value: Any
+
+    def get(self, *keys: str | int) -> "Part":
+        """Return a part of this part; its value is ``None`` where there is none."""
+        value = self.value
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return Part(self.document, (*self.base, *keys), value)
+
+    def mapping(self) -> Mapping[str, Any]:
+        """Return the value if it is a mapping, else an empty one."""
+        return self.value if isinstance(self.value, Mapping) else {}
+
+    def mistake(self, text: str) -> Mistake:
+        """Return ``text`` as a mistake at this part's line."""
+        return self.document.mistake(self.base, text)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a study's ``methods``, and the space that it names or holds.
+
+    ``space`` is ``None`` where a space is named and can't be read.
+    """
+
+    part: Part
+    space: Part | None
+
+    @property
+    def name(self) -> Any:
+        """The method's name as written."""
+        return self.part.get("name").value
+
+
+def broken_laws(entries: list[Entry], objective: Part) -> Iterator[Mistake]:
+    """Yield every broken law between the parts of a study."""
+    wanted: Objective | None = validate(Objective, objective.value, "objective")[0]
+    lines: dict[str, int] = {}
+    for entry in entries:
+        if not isinstance(entry.name, str) or entry.name not in METHODS:
+            continue
+        name = entry.part.get("name")
+        if entry.name in lines:
+            text = f"a method may be listed once, but {entry.name!r} is also in line"
+            yield name.mistake(f"{text} {lines[entry.name]}")
+        lines.setdefault(entry.name, name.document.line(name.base))
+        yield from _entry(entry, METHODS[entry.name])
+        if wanted is not None:
+            yield from _goal(entry, METHODS[entry.name], wanted)
+
+
+def _entry(entry: Entry, kind: type[Method]) -> Iterator[Mistake]:
+    given = entry.part.get("with")
+    searched = entry.space.get("method").mapping() if entry.space else {}
+    for field in given.mapping():
+        if field not in kind.model_fields:
+            yield given.get(field).mistake(_stranger(kind, entry.name, field))
+    known = {key: value for key, value in given.mapping().items() if key in kind.model_fields}
+    for place, text in validate(kind, known, entry.name)[1]:
+        if place and place[0] in searched and place[0] not in known:
+            continue  # a field without default that is searched is not missing
+        yield given.get(*place).mistake(f"{entry.name}: {text}")
+    if entry.space is None:
+        return
+    if not kind.takes_ratios and entry.space.get("widths").value is not None:
+        yield entry.space.get("widths").mistake(
+            f"widths are for methods that follow given ratios, but {entry.name} sets its own; "
+            f"search its hyperparameters instead. Known: {', '.join(sorted(kind.model_fields))}"
+        )
+    for field in searched:
+        domain = entry.space.get("method", field)
+        if field in given.mapping():
+            there = given.get(field)
+            yield domain.mistake(
+                f"a hyperparameter is either searched or fixed, but {field} is searched here and "
+                f"fixed at {there.document.path}:{there.document.line(there.base)}"
+            )
+        yield from misfits(kind, entry.name, field, domain)
+
+
+def misfits(kind: type[Method], name: str, field: str, domain: Part) -> Iterator[Mistake]:
+    """Yield what keeps a range from fitting a method's field."""
+    if field not in kind.model_fields:
+        yield domain.mistake(_stranger(kind, name, field))
+        return
+    read: Domain | None = validate(Domain, domain.value, field)[0]
+    if read is None:
+        return  # told with the space's own mistakes
+    if read.is_default and default_domain(kind, field).is_default:
+        yield domain.mistake(f"{name} declares no range for {field}: give low and high, or choices")
+    values = [(domain.get(key), domain.mapping().get(key)) for key in ("low", "high")]
+    values += [(domain.get("choices", i), choice) for i, choice in enumerate(read.choices or ())]
+    for part, value in values:
+        if value is not None:
+            for text in _refusals(kind, field, value):
+                yield part.mistake(f"{name}: {text}")
+    step = domain.get("step")
+    if is_whole(kind, field) and step.value is not None and not isinstance(step.value, int):
+        yield step.mistake(f"{name}: {field} needs whole steps, but they are {step.value:g}")
+
+
+def _stranger(kind: type[Method], name: str, field: str) -> str:
+    if not kind.model_fields:
+        return f"{name} has no hyperparameters, but {field!r} is given"
+    return unknown(f"{name} hyperparameter", field, kind.model_fields)
+
+
+def _refusals(kind: type[Method], field: str, value: Any) -> Iterator[str]:
+    for place, text in validate(kind, {field: value}, field)[1]:
+        if place[:1] == (field,):
+            yield text
+
+
+def _goal(entry: Entry, kind: type[Method], objective: Objective) -> Iterator[Mistake]:
+    if entry.space is None:
+        return
+    widths = entry.space.get("widths")
+    if objective.flops_ratio is None:
+        if kind.takes_ratios and widths.value is None:
+            yield entry.part.mistake(
+                f"{entry.name} follows given ratios, so it needs a space with widths: without one "
+                "every candidate is the dense network"
+            )
+        return
+    if kind.takes_ratios and widths.get("per").value == "network":
+        yield widths.get("per").mistake(
+            "a budget (flops_ratio) already decides the ratio of the whole network: "
+            "leave the space out, or search per group or stage"
+        )
+    for part in (entry.space.get("method"), entry.part.get("with")):
+        for field in part.mapping():
+            extra = field in kind.model_fields and kind.model_fields[field].json_schema_extra
+            if isinstance(extra, Mapping) and extra.get("replaced_by_budget"):
+                yield part.get(field).mistake(
+                    f"a budget (flops_ratio) takes the place of {entry.name}'s {field}: "
+                    "leave it out"
+                )
+
+
+def check_widths(space: SearchSpace, model: Space) -> tuple[str, ...]:
+    """Return what keeps a search space from fitting a model, one line for each mistake.
+
+    Args:
+        space: A search space, as loaded.
+        model: The traced model.
+
+    Returns:
+        ``path:line: ...`` for each pattern of ``widths.fixed`` that matches no channel group, or
+        one that can't vary; and one line where nothing is left to search.
+    """
+    if space.widths is None:
+        return ()
+    names = [group.name for group in model.groups]
+    mistakes = []
+    for pattern, ratio in space.widths.fixed.items():
+        if any(fnmatchcase(name, pattern) for name in names):
+            continue
+        place = ("widths", "fixed", pattern)
+        frozen = [group for group in model.frozen if fnmatchcase(group.name, pattern)]
+        if not frozen:
+            text = unknown(f"channel group of {model.source}", pattern, names)
+            mistakes.append(space.locate(place, text))
+        elif ratio != 1:
+            text = f"channel group {frozen[0].name!r} of {model.source} can't vary: "
+            mistakes.append(space.locate(place, text + frozen[0].reason))
+    if not space.widths.knobs(model.groups) and not mistakes:
+        text = f"no channel group of {model.source} is left to search: all are fixed or can't vary"
+        mistakes.append(space.locate(("widths",), text))
+    return tuple(mistakes)

@@ -1,0 +1,225 @@
+"""A study as the user wrote it, validated: what `search` runs."""
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import AfterValidator, Field, JsonValue, PrivateAttr, model_validator
+
+from prunenas.architecture import check_source
+from prunenas.data import DATASETS
+from prunenas.errors import SourceError, unknown
+from prunenas.methods import METHODS, Method
+from prunenas.spec.space import Domain, SearchSpace, Section
+from prunenas.training import Recipe
+
+Sampler = Literal["tpe", "nsga2", "gp", "random"]
+
+
+def _study_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
+        raise ValueError(
+            "name must be up to 100 letters, digits, '_', '-' and '.', the first no '-' or '.', "
+            f"but is {name!r}"
+        )
+    return name
+
+
+def _source(name: str) -> str:
+    try:
+        check_source(name)
+    except SourceError as error:
+        raise ValueError(str(error)) from None
+    return name
+
+
+def _data_set(name: str) -> str:
+    if name not in DATASETS:
+        raise ValueError(unknown("data set", name, DATASETS))
+    return name
+
+
+def _method(name: str) -> str:
+    if name not in METHODS:
+        raise ValueError(unknown("method", name, METHODS))
+    return name
+
+
+def _some(methods: tuple["MethodEntry", ...]) -> tuple["MethodEntry", ...]:
+    # Not `min_length`: pydantic would count only entries without mistakes.
+    if not methods:
+        raise ValueError("methods must have at least one entry, but the list is empty")
+    return methods
+
+
+class ModelSection(Section):
+    """The dense network."""
+
+    name: Annotated[str, AfterValidator(_source)] = Field(
+        description="A model of prunenas (`vgg_mini`), `torchvision/NAME`, "
+        "or `import.path:callable`, whose module is imported"
+    )
+    arguments: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Keyword arguments of the model's constructor"
+    )
+
+
+class DataSection(Section):
+    """The data set: the arguments of `prunenas.data.load`."""
+
+    name: Annotated[str, AfterValidator(_data_set)] = Field(
+        description="A data set; `prunenas list data` names them"
+    )
+    root: str | None = Field(default=None, description="Folder of the files; `./data` without it")
+    download: bool = Field(default=False, description="Download the files where they are missing")
+    validation: float = Field(
+        default=0.2, gt=0, lt=1, description="Share of the training images held out for validation"
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of that split and of `train_limit`")
+    channels: Literal[1, 3] | None = Field(
+        default=None, description="1 or 3; 3 repeats grey images; the images' own without it"
+    )
+    train_limit: int | None = Field(
+        default=None, ge=1, description="At most so many training images, of all classes alike"
+    )
+    workers: int = Field(default=2, ge=0, description="Processes that decode image folders")
+    image_size: int = Field(
+        default=224, ge=1, description="Height and width of an image folder's images, in pixels"
+    )
+
+
+class MethodEntry(Section):
+    """One method of a study, and what is searched for it."""
+
+    name: Annotated[str, AfterValidator(_method)] = Field(
+        description="A method; `prunenas list methods` names them"
+    )
+    space: SearchSpace = Field(
+        default_factory=SearchSpace,
+        description="What is searched: the name of a file in `search_spaces/`, the path of one "
+        "(relative to the study), or a search space written here; nothing without it",
+    )
+    hyperparameters: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        alias="with",
+        description="Hyperparameters of the method that are not searched",
+    )
+
+    @property
+    def kind(self) -> type[Method]:
+        """The method's class."""
+        return METHODS[self.name]
+
+    @cached_property
+    def searched(self) -> Mapping[str, Domain]:
+        """The hyperparameters that are searched; the method's own range where none is given."""
+        return {
+            field: default_domain(self.kind, field) if domain.is_default else domain
+            for field, domain in self.space.method.items()
+        }
+
+    def is_whole(self, field: str) -> bool:
+        """Whether a hyperparameter counts something, so that only whole numbers fit."""
+        return is_whole(self.kind, field)
+
+    def method(self, searched: Mapping[str, Any]) -> Method:
+        """Return the method with the values proposed for what is searched."""
+        return self.kind(**{**self.hyperparameters, **searched})
+
+
+class Objective(Section):
+    """What is wanted: a trade of accuracy against FLOPs, or accuracy at a fixed budget."""
+
+    maximize: Literal["accuracy"] = Field(
+        description="`accuracy`: share in [0, 1], validation split"
+    )
+    minimize: Literal["flops"] | None = Field(
+        default=None, description="`flops`: the study searches the whole front"
+    )
+    flops_ratio: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Or a budget: the share of the dense network's FLOPs every architecture meets",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.minimize is None) == (self.flops_ratio is None):
+            have = "neither is" if self.minimize is None else "both are"
+            raise ValueError(f"either `minimize: flops` or flops_ratio must be given, but {have}")
+        return self
+
+
+class SearchSection(Section):
+    """How the candidates are proposed."""
+
+    sampler: Sampler = Field(
+        default="tpe",
+        description="tpe: tree-structured Parzen estimator; nsga2: evolution; "
+        "gp: Gaussian process; random",
+    )
+    trials: int = Field(ge=1, description="How many candidates are tried, all runs together")
+    seed: int = Field(
+        default=0, ge=0, lt=2**31, description="Seed of the sampler, and of all trials' seeds"
+    )
+
+
+class Study(Section):
+    """A study: one dense network, one data set, some methods, one objective.
+
+    Made by `load_study`; `settings` holds everything that decides its results.
+    """
+
+    name: Annotated[str, AfterValidator(_study_name)] = Field(
+        description="The study's name: a run of the same name goes on with it"
+    )
+    model: ModelSection = Field(description="The dense network that pruning starts from")
+    data: DataSection = Field(description="What networks are trained and judged on")
+    methods: Annotated[tuple[MethodEntry, ...], AfterValidator(_some)] = Field(
+        description="One or more, each once; with several the method is searched too"
+    )
+    objective: Objective = Field(description="What is wanted")
+    train: Recipe = Field(description="How networks are trained")
+    search: SearchSection = Field(description="How candidates are proposed")
+
+    _text: str = PrivateAttr(default="")
+    _path: Path | None = PrivateAttr(default=None)
+
+    @property
+    def text(self) -> str:
+        """The YAML file as it was read; empty for a study that has none."""
+        return self._text
+
+    @property
+    def path(self) -> Path | None:
+        """The YAML file."""
+        return self._path
+
+    def settings(self) -> dict[str, Any]:
+        """Return the whole study in JSON values, defaults and search spaces written out.
+
+        ``Study.model_validate(study.settings())`` is a study of the same settings.
+        """
+        return self.model_dump(mode="json", by_alias=True)
+
+    def came_from(self, text: str, path: Path) -> Self:
+        """Remember the file this study was read from."""
+        self._text, self._path = text, path
+        return self
+
+
+def default_domain(kind: type[Method], field: str) -> Domain:
+    """Return the range that a method declares for one of its fields; empty where there is none."""
+    extra = kind.model_fields[field].json_schema_extra
+    search = extra.get("search", {}) if isinstance(extra, Mapping) else {}
+    return Domain.model_validate(search)
+
+
+def is_whole(kind: type[Method], field: str) -> bool:
+    """Whether a method's field takes whole numbers only."""
+    annotation = kind.model_fields[field].annotation
+    options = {annotation, *get_args(annotation)}
+    return int in options and float not in options
