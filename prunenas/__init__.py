@@ -1,1 +1,108 @@
-"""prunenas: pruning as architecture search."""
+"""prunenas: pruning as architecture search.
+
+The names below are the public surface. They load on first use, so that ``import prunenas`` costs
+nothing and ``prunenas --help`` answers at once: torch, optuna and mlflow come with the first name
+that needs them.
+
+>>> import prunenas
+>>> space = prunenas.trace("lenet5", input_shape=(1, 28, 28))
+>>> architecture = space.fit(flops_ratio=0.5)
+>>> network = prunenas.build(architecture, seed=0)
+>>> prunenas.count_flops(network, (1, 28, 28)) == architecture.flops
+True
+"""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from prunenas.places import STUDIES
+from prunenas.version import __version__
+
+if TYPE_CHECKING:
+    from prunenas.architecture import Architecture, build, count_flops, trace
+    from prunenas.export import load
+    from prunenas.search import Event, StudyView
+
+__all__ = [
+    "Architecture",
+    "__version__",
+    "build",
+    "count_flops",
+    "load",
+    "run",
+    "trace",
+]
+
+_ROOMS = {
+    "Architecture": "prunenas.architecture",
+    "build": "prunenas.architecture",
+    "count_flops": "prunenas.architecture",
+    "load": "prunenas.export",
+    "trace": "prunenas.architecture",
+}
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def run(
+    study: str | PathLike[str],
+    *,
+    storage: str = STUDIES,
+    tracking: str | None = None,
+    device: str = "auto",
+    warn: Callable[[str], None] = _warn,
+    watch: Callable[["Event"], None] = lambda event: None,
+) -> "StudyView":
+    """Run a study to its end, or go on with it where it was left.
+
+    Args:
+        study: The study's YAML file.
+        storage: URL of the storage that keeps the study.
+        tracking: MLflow's tracking URI; ``None`` takes what ``mlflow.yml`` says, or the embedded
+            store.
+        device: A torch device such as ``cpu`` or ``cuda:0``; ``auto`` takes a GPU where there is
+            one.
+        warn: Called with one line for trouble that does not end the study, such as an unreachable
+            tracking server; by default it is printed on stderr.
+        watch: Called with each event of the study, from the calling thread.
+
+    Returns:
+        The study as it stands at its end: records, counts by state, front.
+
+    Raises:
+        SpecError: The file breaks laws; all mistakes at once.
+        PrunenasError: Anything else that keeps the study from running; see ``prunenas.errors``.
+
+    A study whose trials are all done is read, not run again::
+
+        view = prunenas.run("studies/quickstart.yaml")
+        view.front[-1].accuracy
+    """
+    from prunenas.search import run_study
+    from prunenas.spec import load_study
+
+    return run_study(
+        load_study(study),
+        storage=storage,
+        tracking=tracking,
+        device=device,
+        warn=warn,
+        watch=watch,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_ROOMS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -113,8 +113,16 @@ def test_auxiliary_heads_vary_in_train_mode_and_do_not_count() -> None:
     ("source", "error", "message"),
     [
         ("architecture_networks:NothingVaries", TraceError, "has no channels that can vary"),
-        ("architecture_networks:DependsOnValues", TraceError, "can't be traced on an input of 3×8×8"),
-        ("architecture_networks:not_a_module", SourceError, "must return an nn.Module, but got int"),
+        (
+            "architecture_networks:DependsOnValues",
+            TraceError,
+            "can't be traced on an input of 3×8×8",
+        ),
+        (
+            "architecture_networks:not_a_module",
+            SourceError,
+            "must return an nn.Module, but got int",
+        ),
         ("architecture_networks:missing", SourceError, "has no attribute 'missing'"),
         ("no_such_module:build", SourceError, "No module named 'no_such_module'"),
         ("not a module:build", SourceError, "must be import.path:callable"),

@@ -1,1 +1,22 @@
-"""."""
+"""Pruning methods: dense network in, architecture out.
+
+A method is one file here and one line in `METHODS`; the conformance tests
+(``tests/test_methods_conformance.py``) pick it up from there.
+"""
+
+from prunenas.methods._base import Derivation, Inheritance, Method
+from prunenas.methods.dense import Dense, Trained
+from prunenas.methods.l1_norm import L1Norm
+from prunenas.methods.network_slimming import NetworkSlimming
+from prunenas.methods.random import Random
+from prunenas.methods.uniform import Uniform
+
+METHODS: dict[str, type[Method]] = {
+    "uniform": Uniform,
+    "random": Random,
+    "l1_norm": L1Norm,
+    "network_slimming": NetworkSlimming,
+}
+"""Every method by its name in study files."""
+
+__all__ = ["METHODS", "Dense", "Derivation", "Inheritance", "Method", "Trained"]

@@ -1,1 +1,23 @@
-"""."""
+"""Studies: Optuna proposes, trials answer."""
+
+from prunenas.search.engine import run_study
+from prunenas.search.events import Event
+from prunenas.search.ledger import names, read_study
+from prunenas.search.projection import track_study
+from prunenas.search.replay import trained_weights
+from prunenas.search.samplers import SAMPLERS
+from prunenas.search.view import StudyView
+
+__all__ = [
+    "SAMPLERS",
+    "Event",
+    "StudyView",
+    "list_studies",
+    "open_study",
+    "run_study",
+    "track_study",
+    "trained_weights",
+]
+
+list_studies = names
+open_study = read_study

@@ -1,0 +1,7 @@
+"""``python -m prunenas``: the command line."""
+
+import sys
+
+from prunenas.cli import main
+
+sys.exit(main())

@@ -1,0 +1,116 @@
+"""A running study as plain lines, one for each event: for pipes, log files and CI."""
+
+import sys
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+from prunenas.cli import units
+from prunenas.cli.progress import Progress
+from prunenas.search.events import (
+    DenseEpoch,
+    Event,
+    FrontChanged,
+    StudyFinished,
+    StudyStarted,
+    TrialEpoch,
+    TrialFinished,
+    TrialStarted,
+)
+from prunenas.trial import Record
+
+
+class Lines:
+    """Print each event as one line that says by itself what it is about.
+
+    Args:
+        progress: The state that the events are folded into.
+        write: Prints one line; flushes, so that a reader of the pipe sees it at once.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        write: Callable[[str], None] = lambda line: print(line, flush=True),
+    ) -> None:
+        self._progress = progress
+        self._write = write
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        del kind, error, trace
+
+    def warn(self, message: str) -> None:
+        """Print trouble on stderr."""
+        print(f"warning: {message}", file=sys.stderr, flush=True)
+
+    def watch(self, event: Event) -> None:
+        """Take one event in and print it."""
+        self._progress.update(event)
+        for line in self._words(event):
+            self._write(line)
+
+    def _words(self, event: Event) -> Iterator[str]:
+        progress = self._progress
+        match event:
+            case StudyStarted():
+                yield (
+                    f"{event.name}: {units.plural(event.trials_total, 'trial')} over "
+                    f"{units.plural(event.groups, 'channel group')}, "
+                    f"dense network {units.count(event.dense_flops)} FLOPs"
+                )
+                if event.resumed:
+                    yield f"{event.name}: resumed, {event.trials_done} of them done"
+            case DenseEpoch():
+                yield (
+                    f"{event.what}: epoch {event.epoch}/{event.epochs}, "
+                    f"accuracy {units.accuracy(event.accuracy)}"
+                )
+            case TrialStarted():
+                yield (
+                    f"trial {event.number}: {event.method}, "
+                    f"{units.share(event.flops_ratio)} of dense FLOPs, "
+                    f"{units.plural(event.epochs, 'epoch')}"
+                )
+            case TrialEpoch():
+                yield (
+                    f"trial {event.number}: epoch {event.epoch}/{event.epochs}, "
+                    f"accuracy {units.accuracy(event.accuracy)}"
+                )
+            case TrialFinished():
+                left = progress.seconds_left() if progress.done < progress.total else None
+                tail = "" if left is None else f", about {units.duration(left)} left"
+                yield f"{outcome(event.record)} [{progress.done}/{progress.total}{tail}]"
+            case FrontChanged():
+                if event.front:
+                    best = max(record.accuracy or 0.0 for record in event.front)
+                    least = min(record.flops_ratio or 1.0 for record in event.front)
+                    yield (
+                        f"front: {units.plural(len(event.front), 'architecture')}, best accuracy "
+                        f"{units.accuracy(best)}, smallest {units.share(least)} of dense FLOPs"
+                    )
+            case StudyFinished():
+                states = ", ".join(
+                    f"{n} {state}" for state, n in sorted(progress.counts.items()) if n
+                )
+                yield f"{event.view.name}: finished, {states}"
+
+
+def outcome(record: Record) -> str:
+    """Word how a trial ended, in one line."""
+    words = [f"trial {record.number}: {record.state}"]
+    if record.accuracy is not None:
+        words.append(f"accuracy {units.accuracy(record.accuracy)}")
+    if record.flops_ratio is not None:
+        words.append(f"{units.share(record.flops_ratio)} of dense FLOPs")
+    words.append(units.duration(record.seconds))
+    if record.reason:
+        words.append(" ".join(record.reason.split()))
+    return ", ".join(words)

@@ -1,0 +1,141 @@
+"""What is known of a running study: events folded into one state, and the time it still needs."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from prunenas.search.events import (
+    DenseEpoch,
+    Event,
+    FrontChanged,
+    StudyFinished,
+    StudyStarted,
+    TrialEpoch,
+    TrialFinished,
+    TrialStarted,
+)
+from prunenas.search.view import StudyView
+from prunenas.trial import Record
+
+
+@dataclass
+class RunningTrial:
+    """A trial in training; ``since`` and ``at`` are the clock's at its start and last epoch."""
+
+    number: int
+    method: str
+    flops_ratio: float
+    epochs: int
+    since: float
+    at: float
+    epoch: int = 0
+    accuracy: float | None = None
+
+
+@dataclass
+class DenseTraining:
+    """The training that a method learns from; its trial has not started yet."""
+
+    what: str
+    epoch: int
+    epochs: int
+    accuracy: float
+
+
+class Progress:
+    """The state of a study as its events tell it.
+
+    Args:
+        name: The study's name, to be shown before its first event.
+        clock: Seconds that only grow; a test hands in its own.
+    """
+
+    def __init__(self, name: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.name = name
+        self.done = 0
+        self.total = 0
+        self.groups = 0
+        self.dense_flops = 0
+        self.resumed = False
+        self.finished = False
+        self.dense: DenseTraining | None = None
+        self.running: dict[int, RunningTrial] = {}
+        self.front: tuple[Record, ...] = ()
+        self.counts: Counter[str] = Counter()
+        self._trial_seconds: list[float] = []
+        self._epoch_seconds: list[float] = []
+
+    def update(self, event: Event) -> None:
+        """Take one event in."""
+        match event:
+            case StudyStarted():
+                self.name, self.groups = event.name, event.groups
+                self.done, self.total = event.trials_done, event.trials_total
+                self.dense_flops, self.resumed = event.dense_flops, event.resumed
+                if event.trials_done:
+                    self.counts["done before"] = event.trials_done
+            case DenseEpoch():
+                self.dense = DenseTraining(event.what, event.epoch, event.epochs, event.accuracy)
+            case TrialStarted():
+                self.dense = None
+                now = self._clock()
+                self.running[event.number] = RunningTrial(
+                    event.number, event.method, event.flops_ratio, event.epochs, now, now
+                )
+            case TrialEpoch():
+                if trial := self.running.get(event.number):
+                    trial.epoch, trial.epochs = event.epoch, event.epochs
+                    trial.accuracy, trial.at = event.accuracy, self._clock()
+            case TrialFinished():
+                self._finish(event.record)
+            case FrontChanged():
+                self.front = event.front
+            case StudyFinished():
+                self.front, self.counts = event.view.front, Counter(event.view.counts)
+                self.finished = True
+
+    def _finish(self, record: Record) -> None:
+        self.dense = None
+        self.running.pop(record.number, None)
+        self.done += 1
+        self.counts[record.state] += 1
+        self._trial_seconds.append(record.seconds)
+        if record.epochs:
+            self._epoch_seconds.append(record.seconds / record.epochs)
+
+    def seconds_left(self) -> float | None:
+        """Estimate the time to the study's end; ``None`` while nothing is known.
+
+        Trials to come are taken to last as long as the finished ones did on average, trials told
+        without training among them; a running one by its epochs left at its own pace, or before
+        its first epoch at the pace of the finished ones.
+        """
+        now = self._clock()
+        running = [(trial, self._duration(trial)) for trial in self.running.values()]
+        known = self._trial_seconds or [seconds for _, seconds in running if seconds is not None]
+        if not known:
+            return None
+        typical = sum(known) / len(known)
+        left = max(0, self.total - self.done - len(running)) * typical
+        for trial, seconds in running:
+            left += max(0.0, (typical if seconds is None else seconds) - (now - trial.since))
+        return left
+
+    def _duration(self, trial: RunningTrial) -> float | None:
+        if trial.epoch:
+            return (trial.at - trial.since) / trial.epoch * trial.epochs
+        if self._epoch_seconds:
+            return sum(self._epoch_seconds) / len(self._epoch_seconds) * trial.epochs
+        return None
+
+
+def time_left(view: StudyView) -> float | None:
+    """Estimate the seconds of work a study still needs; ``None`` while nothing is known."""
+    if view.finished:
+        return 0.0
+    if not view.records:
+        return None
+    typical = sum(record.seconds for record in view.records) / len(view.records)
+    return max(0, view.trials_total - len(view.records)) * typical

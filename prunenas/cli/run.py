@@ -1,0 +1,85 @@
+"""``prunenas run``: a study, watched while it runs."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prunenas.cli.options import Device, Storage, Tracking
+from prunenas.places import STUDIES
+
+if TYPE_CHECKING:
+    from prunenas.cli.lines import Lines
+    from prunenas.cli.live import Screen
+    from prunenas.spec import Study
+
+
+class Interrupted(Exception):
+    """Ctrl-C ended a command that can go on later; ``str(error)`` says how."""
+
+
+def run(
+    study: Annotated[
+        Path, typer.Argument(metavar="STUDY.yaml", help="The study's file.", show_default=False)
+    ],
+    storage: Storage = STUDIES,
+    tracking: Tracking = None,
+    device: Device = "auto",
+) -> None:
+    """Run a study, or go on with it where it was left.
+
+    A study that was interrupted, by Ctrl-C or by anything else, keeps its finished trials: the same
+    line goes on with it. A study that is finished is shown, not run again. In a terminal the front
+    is drawn while it grows; in a pipe, or where CI is set, each event is a line.
+
+    \b
+    prunenas run studies/quickstart.yaml
+    prunenas run studies/quickstart.yaml --storage sqlite:///elsewhere.db --device cpu
+    """
+    from prunenas.cli import console, tables
+    from prunenas.spec import load_study
+
+    spec = load_study(study)
+    watcher = _watcher(spec, storage)
+    try:
+        with watcher:
+            # Within the live view, because these imports take seconds.
+            from prunenas.search import run_study
+
+            view = run_study(
+                spec,
+                storage=storage,
+                tracking=tracking,
+                device=device,
+                warn=watcher.warn,
+                watch=watcher.watch,
+            )
+    except KeyboardInterrupt:
+        again = ["prunenas", "run", str(study)]
+        again += ["--storage", storage] if storage != STUDIES else []
+        raise Interrupted(f"finished trials are kept, go on with `{shlex.join(again)}`") from None
+    if not _interactive():
+        console.show(tables.front(view.front))
+    if view.front:
+        where = f" --storage {shlex.quote(storage)}" if storage != STUDIES else ""
+        console.note(f"export one: prunenas export {shlex.quote(view.name)} exports{where}")
+
+
+def _watcher(spec: "Study", storage: str) -> "Screen | Lines":
+    from prunenas.cli import tables
+    from prunenas.cli.lines import Lines
+    from prunenas.cli.live import Screen
+    from prunenas.cli.progress import Progress
+
+    progress = Progress(spec.name)
+    if not _interactive():
+        return Lines(progress)
+    terms = spec.objective.model_dump(mode="json", exclude_none=True)
+    return Screen(progress, tables.objective(terms), tables.address(storage))
+
+
+def _interactive() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("CI")

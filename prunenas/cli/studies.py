@@ -1,0 +1,123 @@
+"""``prunenas status`` and ``prunenas best``: studies as they stand in their storage."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prunenas.cli.options import Json, Storage, StudyName
+from prunenas.places import STUDIES
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from prunenas.search import StudyView
+
+
+def status(
+    study: Annotated[
+        str | None,
+        typer.Argument(metavar="[STUDY]", help="The study's name; all studies without it."),
+    ] = None,
+    storage: Storage = STUDIES,
+    json: Json = False,
+) -> None:
+    """Show how far studies are: trials by state, progress, time left.
+
+    \b
+    prunenas status
+    prunenas status quickstart
+    prunenas status quickstart --json
+    """
+    from prunenas.cli import console, tables
+    from prunenas.search import list_studies, open_study
+
+    if study is not None:
+        view = open_study(storage, study)
+        if json:
+            console.show_json(summary(view))
+        else:
+            console.show(*_details(view))
+        return
+    views = [open_study(storage, name) for name in list_studies(storage)]
+    if json:
+        console.show_json([summary(view) for view in views])
+    elif views:
+        console.show(tables.studies(views))
+    else:
+        console.note(f"no studies in {tables.address(storage)}; begin one with `prunenas run FILE`")
+
+
+def best(study: StudyName, storage: Storage = STUDIES, json: Json = False) -> None:
+    """Show a study's front: the architectures no other one beats.
+
+    On the front no other architecture has both a higher accuracy and fewer FLOPs. Accuracy is the
+    share of the validation split that is classified rightly.
+
+    \b
+    prunenas best quickstart
+    prunenas best quickstart --json
+    """
+    from prunenas.cli import console, tables
+    from prunenas.search import open_study
+
+    view = open_study(storage, study)
+    if json:
+        console.show_json({**summary(view), "front": [record.to_dict() for record in view.front]})
+    elif view.front:
+        front = tables.front(view.front, title=f"{view.name} · {tables.objective(view.objective)}")
+        front.add_section()
+        front.add_row(*tables.dense_row(view))
+        console.show(front)
+    else:
+        console.note(f"{view.name}: no trial is complete yet")
+
+
+def summary(view: "StudyView") -> dict[str, Any]:
+    """Return what ``--json`` says of a study."""
+    from prunenas.cli import tables
+    from prunenas.cli.progress import time_left
+
+    return {
+        "name": view.name,
+        "storage": tables.address(view.storage),
+        "objective": dict(view.objective),
+        "trials": {
+            "total": view.trials_total,
+            "done": len(view.records),
+            "by_state": dict(view.counts),
+        },
+        "finished": view.finished,
+        "seconds_left": time_left(view),
+        "best_accuracy": max(
+            (r.accuracy for r in view.front if r.accuracy is not None), default=None
+        ),
+        "dense": {
+            "flops": view.dense_flops,
+            "params": view.dense_params,
+            "accuracy": view.dense_accuracy,
+            "widths": dict(view.dense_widths),
+        },
+    }
+
+
+def _details(view: "StudyView") -> list["RenderableType"]:
+    from rich.text import Text
+
+    from prunenas.cli import tables, units
+    from prunenas.cli.lines import outcome
+    from prunenas.cli.progress import time_left
+
+    left = time_left(view)
+    tail = "finished" if view.finished else f"about {units.duration(left)} of work left"
+    parts: list[RenderableType] = [
+        tables.studies([view]),
+        Text(tail if view.finished or left is not None else "time left: unknown yet", "dim"),
+    ]
+    troubled = [record for record in view.records if record.state in ("failed", "infeasible")]
+    parts += [Text(outcome(r), tables.STATE_STYLES[r.state]) for r in troubled[-SHOWN_TROUBLES:]]
+    if hidden := len(troubled) - SHOWN_TROUBLES:
+        parts += [Text(f"and {hidden} before them", "dim")] if hidden > 0 else []
+    return parts
+
+
+SHOWN_TROUBLES = 10

@@ -1,0 +1,159 @@
+"""Fronts, studies and lists as tables."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.bar import Bar
+from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from prunenas.cli import units
+from prunenas.search.view import StudyView
+from prunenas.trial import Record
+
+BAR_WIDTH = 10  # columns
+
+STATE_STYLES = {
+    "complete": "green",
+    "running": "cyan",
+    "stopped": "yellow",
+    "infeasible": "yellow",
+    "failed": "red",
+}
+
+
+def table(*columns: str | tuple[str, str], title: str | None = None) -> Table:
+    """Return an empty table; a column is its name, or (name, ``right``) for figures."""
+    empty = Table(
+        box=SIMPLE_HEAD,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        pad_edge=False,
+        show_edge=False,
+    )
+    for column in columns:
+        name, justify = (column, "left") if isinstance(column, str) else column
+        empty.add_column(
+            name,
+            justify="right" if justify == "right" else "left",
+            no_wrap=justify == "right",
+            overflow="fold",
+        )
+    return empty
+
+
+def bar(ratio: float, style: str = "cyan") -> Bar:
+    """Draw a share in [0, 1]."""
+    return Bar(1.0, 0.0, min(1.0, max(0.0, ratio)), width=BAR_WIDTH, color=style)
+
+
+def objective(terms: Mapping[str, Any]) -> str:
+    """Word a study's objective as it stands in the YAML.
+
+    >>> objective({"maximize": "accuracy", "minimize": "flops"})
+    'accuracy ↑ FLOPs ↓'
+    >>> objective({"maximize": "accuracy", "flops_ratio": 0.5})
+    'accuracy ↑ at 50.0 % of dense FLOPs'
+    """
+    words = [f"{_OBJECTIVES.get(terms['maximize'], terms['maximize'])} ↑"]
+    if terms.get("minimize"):
+        words.append(f"{_OBJECTIVES.get(terms['minimize'], terms['minimize'])} ↓")
+    if terms.get("flops_ratio") is not None:
+        words.append(f"at {units.share(terms['flops_ratio'])} of dense FLOPs")
+    return " ".join(words)
+
+
+_OBJECTIVES = {"flops": "FLOPs"}
+
+
+def address(storage: str) -> str:
+    """Return a storage's URL as it may be shown: without the password.
+
+    >>> address("postgresql://ada:secret@host/studies")
+    'postgresql://ada:***@host/studies'
+    """
+    return _PASSWORD.sub(r"\1:***@", storage)
+
+
+_PASSWORD = re.compile(r"^([a-zA-Z][\w+.-]*://[^:/@]*):[^/]*@")
+
+
+def states(counts: Mapping[str, int]) -> Text:
+    """Word the number of trials in each state, the good ones first."""
+    known = [state for state in STATE_STYLES if counts.get(state)]
+    others = sorted(state for state in counts if state not in STATE_STYLES and counts[state])
+    parts: list[Text | tuple[str, str]] = []
+    for state in known + others:
+        parts += [(" · ", "dim")] if parts else []
+        parts.append(Text(f"{counts[state]} {state}", STATE_STYLES.get(state, "dim")))
+    return Text.assemble(*parts) if parts else Text("no trials yet", "dim")
+
+
+def front(
+    records: Sequence[Record], *, limit: int | None = None, title: str | None = None
+) -> Table:
+    """Return the front, most accurate first, in at most ``limit`` rows."""
+    rows = sorted(records, key=lambda record: (-(record.accuracy or 0.0), record.flops or 0))
+    shown = rows if limit is None else rows[:limit]
+    result = table(
+        ("accuracy", "right"),
+        ("FLOPs", "right"),
+        ("of dense", "right"),
+        "",
+        ("params", "right"),
+        "method",
+        ("trial", "right"),
+        title=title,
+    )
+    for place, record in enumerate(shown):
+        result.add_row(
+            Text(units.accuracy(record.accuracy), "bold" if place == 0 else ""),
+            units.count(record.flops),
+            units.share(record.flops_ratio),
+            bar(record.flops_ratio or 0.0),
+            units.count(record.params),
+            record.method,
+            str(record.number),
+        )
+    if hidden := len(rows) - len(shown):
+        result.caption = f"and {hidden} smaller"
+        result.caption_justify = "left"
+    return result
+
+
+def dense_row(view: StudyView) -> tuple[RenderableType, ...]:
+    """Return the dense network as a row of :func:`front`, to compare with."""
+    cells = (
+        units.accuracy(view.dense_accuracy),
+        units.count(view.dense_flops),
+        units.share(1.0),
+    )
+    return (
+        *(Text(cell, "dim") for cell in cells),
+        bar(1.0, "bright_black"),
+        Text(units.count(view.dense_params), "dim"),
+        Text("dense network", "dim"),
+        Text("–", "dim"),
+    )
+
+
+def studies(views: Iterable[StudyView]) -> Table:
+    """Return one row for each study."""
+    result = table("study", "objective", ("trials", "right"), "", ("best", "right"), "states")
+    for view in views:
+        finished = len(view.records)
+        best = max((r.accuracy for r in view.front if r.accuracy is not None), default=None)
+        result.add_row(
+            Text(view.name, "bold"),
+            objective(view.objective),
+            f"{finished}/{view.trials_total}",
+            bar(finished / view.trials_total if view.trials_total else 0.0),
+            units.accuracy(best),
+            states(view.counts),
+        )
+    return result

@@ -1,0 +1,168 @@
+"""The dense network as a method may see it: its channel groups, its data, its training."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunenas.architecture import Space, build
+from prunenas.cache import Cache
+from prunenas.data import Data
+from prunenas.errors import MethodError
+from prunenas.training import EpochMetrics, Metrics, Recipe, train
+from prunenas.version import __version__
+
+KIND = "dense"  # of the cache's entries
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A dense network after its training.
+
+    Attributes:
+        state: Its state dict, on the CPU.
+        validation: Loss and accuracy (in [0, 1]) on the validation split after the last epoch.
+        seconds: What the training took when it was computed.
+    """
+
+    state: dict[str, Tensor]
+    validation: Metrics
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Dense:
+    """One dense network of a study; trained on first need and never twice.
+
+    Results are kept in ``cache`` under everything they depend on: architecture, data, recipe,
+    seed, kind of device, version of prunenas and the key of what is special about the training.
+    A training that was interrupted is taken up at its last epoch.
+
+    Attributes:
+        space: The network's channel groups.
+        data: What it is trained on.
+        recipe: How; its protocol and cap speak of retraining and don't matter here.
+        cache: Where trained networks are kept.
+        seed: Of initialisation and batch order.
+        device: Where the training runs.
+        report: Told of every epoch: what is trained ("dense network", ...) and its metrics.
+    """
+
+    space: Space
+    data: Data
+    recipe: Recipe
+    cache: Cache
+    seed: int = 0
+    device: torch.device | str = "cpu"
+    report: Callable[[str, EpochMetrics], None] | None = None
+
+    def network(self) -> nn.Module:
+        """Return the dense network with fresh weights, on the CPU, in training mode."""
+        # Trusted: tracing this space has already run the source's code.
+        return build(self.space.dense, seed=self.seed, trust=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the trained dense network's state dict, on the CPU.
+
+        Raises:
+            TrainingError: The training can't go on, with its reason.
+        """
+        return self.train().state
+
+    def train(
+        self,
+        *,
+        prepare: Callable[[nn.Module], None] | None = None,
+        penalty: Callable[[nn.Module], None] | None = None,
+        key: Mapping[str, Any] | None = None,
+        what: str = "dense network",
+    ) -> Trained:
+        """Train the dense network, or read it from the cache.
+
+        Args:
+            prepare: Changes the fresh network before its first epoch.
+            penalty: Adds to the gradients of every step, after backward, before the optimiser.
+            key: JSON values that say what ``prepare`` and ``penalty`` do: needed with either.
+            what: Name of this training in reports.
+
+        Raises:
+            MethodError: ``prepare`` or ``penalty`` without ``key``.
+            TrainingError: The training can't go on, with its reason.
+        """
+        if key is None and (prepare is not None or penalty is not None):
+            raise MethodError(
+                "a training with prepare or penalty must have a key to be stored under, "
+                f"but {what!r} has none"
+            )
+        name = self._name(key)
+        with self.cache.lock(KIND, name):
+            entry = self.cache.get(KIND, name)
+            if entry is None:
+                trained = self._compute(name, prepare, penalty, what)
+                meta = {
+                    "loss": trained.validation.loss,
+                    "accuracy": trained.validation.accuracy,
+                    "seconds": trained.seconds,
+                }
+                self.cache.put(KIND, name, trained.state, meta)
+                self._checkpoint(name).unlink(missing_ok=True)
+                return trained
+        validation = Metrics(loss=entry.meta["loss"], accuracy=entry.meta["accuracy"])
+        return Trained(dict(entry.tensors), validation, entry.meta["seconds"])
+
+    def accuracy(self) -> float | None:
+        """Return the plain dense network's validation accuracy, or ``None`` before it is trained.
+
+        Trains nothing.
+        """
+        entry = self.cache.get(KIND, self._name(None))
+        return None if entry is None else float(entry.meta["accuracy"])
+
+    def _name(self, key: Mapping[str, Any] | None) -> str:
+        return self.cache.key(
+            architecture=self.space.dense.digest,
+            data=self.data.digest,
+            recipe=self.recipe.model_dump(mode="json", exclude={"protocol", "scratch_b_cap"}),
+            seed=self.seed,
+            device=torch.device(self.device).type,
+            version=__version__,
+            training=dict(key) if key is not None else None,
+        )
+
+    def _checkpoint(self, name: str) -> Path:
+        return self.cache.folder / "unfinished" / f"{KIND}-{name}.pt"
+
+    def _compute(
+        self,
+        name: str,
+        prepare: Callable[[nn.Module], None] | None,
+        penalty: Callable[[nn.Module], None] | None,
+        what: str,
+    ) -> Trained:
+        network = self.network()
+        if prepare is not None:
+            prepare(network)
+        training = train(
+            network,
+            self.data,
+            self.recipe,
+            seed=self.seed,
+            device=self.device,
+            report=self._reporter(what),
+            penalty=penalty,
+            checkpoint=self._checkpoint(name),
+        )
+        state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+        return Trained(state, training.validation, training.seconds)
+
+    def _reporter(self, what: str) -> Callable[[EpochMetrics], None]:
+        def tell(metrics: EpochMetrics) -> None:
+            # Whatever the listener answers: a dense training is never stopped half-way, because
+            # all trials that follow rest on it.
+            if self.report is not None:
+                self.report(what, metrics)
+
+        return tell

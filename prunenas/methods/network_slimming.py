@@ -1,0 +1,236 @@
+"""Network Slimming.
+
+Liu, Li, Shen, Huang, Yan, Zhang, "Learning Efficient Convolutional Networks through Network
+Slimming", ICCV 2017, section 3. Automatic: the dense network is trained with an L1 penalty on the
+scales (gamma) of its normalisation layers, by sub-gradient: ``sparsity * sign(gamma)`` is added to
+their gradient at every step, on top of ordinary weight decay, and is not part of the reported loss.
+Then one threshold is set over all scales of the network: of ``total`` of them in ascending order
+it is the one at index ``int(total * (1 - keep))``, and a channel is kept iff its scale is above it
+in size. The per-group widths follow.
+
+With a FLOPs budget the threshold is bisected instead: the smallest one whose network is within it.
+Equal scales (those of channels that died alike, say) go together, so a budget is met to the channel
+only where no scales are equal.
+
+A group whose channels pass through several normalisation layers (a residual stream, concatenated
+features) counts each channel once, by the largest of its scales: a channel goes when each of those
+layers alone would let it go.
+
+Differs from the paper: residual streams can be cut, where the paper keeps them whole and selects
+channels after each normalisation. A group never loses its last channel (for a group with a divisor:
+the last of each block), where the paper's network can no longer be built. Kept counts are rounded
+up to the divisor. Layers whose scales no decision reads (those of frozen groups) are neither
+penalised nor initialised; scales of layer and group normalisation count as batch normalisation's.
+Groups without a normalisation layer stay full. ``keep = 1`` keeps all, where the paper's rule
+loses the smallest.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping
+from typing import ClassVar, Literal, final
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from prunenas.architecture import Space
+from prunenas.errors import BudgetError, MethodError
+from prunenas.methods._base import (
+    Derivation,
+    Inheritance,
+    Method,
+    refuse_ratios,
+    share_kept,
+    strongest,
+)
+from prunenas.methods.dense import Dense
+
+BELOW_ALL = -1.0  # a threshold under every absolute value: nothing goes
+
+
+@final
+class NetworkSlimming(Method):
+    """Channels with the smallest normalisation scales of a sparsely trained network go."""
+
+    kind: ClassVar[Literal["predefined", "automatic"]] = "automatic"
+    takes_ratios: ClassVar[bool] = False
+    source: ClassVar[str] = (
+        "Liu et al. 2017, Learning Efficient Convolutional Networks through Network Slimming, ICCV"
+    )
+
+    keep: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description=(
+            "Share of the network's channels to keep, 1 - the paper's percent; "
+            "a FLOPs budget takes its place."
+        ),
+        json_schema_extra={"search": {"low": 0.1, "high": 0.9}},
+    )
+    sparsity: float = Field(
+        1e-4,
+        ge=0,
+        description=(
+            "Weight of the L1 penalty on the scales (the paper's lambda). "
+            "Each value costs a training of the dense network; `keep` and budgets cost none."
+        ),
+        json_schema_extra={"search": {"low": 1e-5, "high": 1e-2, "log": True}},
+    )
+    scale_init: float = Field(
+        0.5,
+        gt=0,
+        description="What the scales start at, in the dense network. The paper's is 0.5.",
+        json_schema_extra={"search": {"low": 0.25, "high": 1.0}},
+    )
+
+    def derive(
+        self,
+        dense: Dense,
+        *,
+        ratios: Mapping[str, float] | None = None,
+        flops: int | None = None,
+        seed: int = 0,
+    ) -> Derivation:
+        """Train with the penalty, set the threshold, count what is left; see `Method.derive`."""
+        del seed  # the dense network's own seed is all there is
+        refuse_ratios("network_slimming", ratios)
+        space = dense.space
+        layers = scale_layers(space, dense.network())
+        if not layers:
+            raise MethodError(
+                "network_slimming needs normalisation scales over a free channel group, "
+                f"but {space.source!r} has none"
+            )
+        trained = dense.train(
+            prepare=lambda network: set_scales(network, layers, self.scale_init),
+            penalty=lambda network: add_subgradient(network, layers, self.sparsity),
+            key={
+                "method": "network_slimming",
+                "sparsity": self.sparsity,
+                "scale_init": self.scale_init,
+            },
+            what=f"network_slimming (sparsity {self.sparsity:g})",
+        )
+        scores = channel_scales(space, trained.state)
+        if flops is None:
+            threshold = global_threshold(scores, self.keep)
+        else:
+            threshold = budget_threshold(space, scores, flops)
+        widths = widths_above(space, scores, threshold)
+        architecture = space.architecture(widths=widths)
+
+        def inherit() -> Inheritance:
+            kept = {
+                group.name: strongest(scores[group.name], widths[group.name], group.divisor)
+                for group in space.groups
+                if group.name in scores
+            }
+            return Inheritance(kept, space.inherit(trained.state, kept))
+
+        return Derivation(
+            architecture,
+            notes={
+                "threshold": threshold,
+                "channels_kept": share_kept(architecture, space.dense),
+                "dense_accuracy": trained.validation.accuracy,
+                "groups_without_scale": [g.name for g in space.groups if g.name not in scores],
+            },
+            inherit=inherit,
+        )
+
+
+def scale_layers(space: Space, network: nn.Module) -> tuple[str, ...]:
+    """Return the names of the normalisation layers whose scales decide over a free group."""
+    names = dict.fromkeys(part.layer for group in space.groups for part in space.norms(group.name))
+    scaled = {name.removesuffix(".weight") for name, _ in network.named_parameters()}
+    return tuple(name for name in names if name in scaled)  # a layer may be without scales
+
+
+def set_scales(network: nn.Module, layers: tuple[str, ...], value: float) -> None:
+    """Start the scales of these layers at ``value``."""
+    for layer in layers:
+        nn.init.constant_(network.get_parameter(f"{layer}.weight"), value)
+
+
+def add_subgradient(network: nn.Module, layers: tuple[str, ...], sparsity: float) -> None:
+    """Add the sub-gradient of ``sparsity * sum |gamma|`` to the scales' gradients; 0 at 0."""
+    for layer in layers:
+        scale = network.get_parameter(f"{layer}.weight")
+        if scale.grad is not None:
+            scale.grad.add_(scale.detach().sign(), alpha=sparsity)
+
+
+def channel_scales(space: Space, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return ``|gamma|`` of each channel, the largest where several layers normalise it.
+
+    Returns:
+        float64 of shape ``(group width,)`` for each free group that is normalised, in the order
+        of the forward pass.
+    """
+    scores: dict[str, Tensor] = {}
+    for group in space.groups:
+        parts = [
+            state[f"{part.layer}.weight"][part.start : part.start + group.width * part.repeat]
+            .double()
+            .abs()
+            .reshape(group.width, part.repeat)
+            .amax(dim=1)
+            for part in space.norms(group.name)
+            if f"{part.layer}.weight" in state
+        ]
+        if parts:
+            scores[group.name] = torch.stack(parts).amax(dim=0)
+    return scores
+
+
+def global_threshold(scores: Mapping[str, Tensor], keep: float) -> float:
+    """Return the scale at index ``int(total * (1 - keep))`` of all in ascending order.
+
+    ``BELOW_ALL`` for ``keep = 1``.
+    """
+    if keep == 1:
+        return BELOW_ALL
+    ascending = torch.cat(list(scores.values())).sort().values
+    total = len(ascending)
+    # Rounded first: 1 - 0.9 is 0.09999999999999998 in binary, and a tenth of 10 channels is one.
+    index = math.floor(round(total * (1 - keep), 6))
+    return float(ascending[min(index, total - 1)])
+
+
+def budget_threshold(space: Space, scores: Mapping[str, Tensor], flops: int) -> float:
+    """Return the smallest threshold whose network costs at most ``flops``.
+
+    Raises:
+        BudgetError: Even the narrowest network costs more.
+    """
+    candidates: list[float] = [BELOW_ALL, *sorted(set(torch.cat(list(scores.values())).tolist()))]
+
+    def within(threshold: float) -> bool:
+        return space.flops(widths_above(space, scores, threshold)) <= flops
+
+    # A higher threshold never adds a channel and so never adds cost: bisection is exact.
+    index = bisect_left(candidates, True, key=within)
+    if index == len(candidates):
+        least = space.flops(widths_above(space, scores, candidates[-1]))
+        raise BudgetError(
+            f"network_slimming leaves a channel in every group and full those without a scale, "
+            f"so flops >= {least:,} must hold, but the budget is {flops:,}"
+        )
+    return candidates[index]
+
+
+def widths_above(space: Space, scores: Mapping[str, Tensor], threshold: float) -> dict[str, int]:
+    """Return every free group's width when the channels above the threshold stay.
+
+    Counts are rounded up to the group's divisor and are never 0; a group without scores is full.
+    """
+    widths = {}
+    for group in space.groups:
+        width = group.width
+        if group.name in scores:
+            count = int((scores[group.name] > threshold).sum())
+            width = max(1, math.ceil(count / group.divisor)) * group.divisor
+        widths[group.name] = width
+    return widths

@@ -1,0 +1,199 @@
+"""Running a study: propose, derive, count, train from scratch, write down; until all is done."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from prunenas.architecture import Architecture, Space, fill_arguments, trace
+from prunenas.cache import Cache
+from prunenas.data import Data, load
+from prunenas.errors import SpecError
+from prunenas.methods import Dense
+from prunenas.places import HOME
+from prunenas.search.events import (
+    DenseEpoch,
+    Event,
+    FrontChanged,
+    StudyFinished,
+    StudyStarted,
+    TrialEpoch,
+    TrialFinished,
+    TrialStarted,
+)
+from prunenas.search.ledger import Ledger
+from prunenas.search.projection import dense_figures, mappings, opened, tracker_of
+from prunenas.search.proposal import propose
+from prunenas.search.storage import claim
+from prunenas.search.view import StudyView
+from prunenas.search.weights import Weights
+from prunenas.spec import Study, check_widths
+from prunenas.tracking import SafeTracker
+from prunenas.training import EpochMetrics
+from prunenas.trial import run_trial
+
+
+def run_study(
+    study: Study,
+    *,
+    storage: str,
+    tracking: str | None = None,
+    device: str = "auto",
+    warn: Callable[[str], None] = lambda text: None,
+    watch: Callable[[Event], None] = lambda event: None,
+    home: Path = HOME,
+) -> StudyView:
+    """Run a study, or go on with it, until it has all its trials.
+
+    Interrupted at any point (Ctrl-C, a killed process, a power cut) it goes on where it stood: a
+    trial that was under way keeps its number, its proposal and its finished epochs.
+
+    Args:
+        study: What is searched.
+        storage: URL of the storage it lives in.
+        tracking: URI of MLflow; None takes what ``mlflow.yml`` says.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or ``"auto"``: a GPU where there is one.
+        warn: Told of trouble that doesn't end the study, one line each.
+        watch: Told of every event.
+        home: Folder for checkpoints, dense networks and the front's weights.
+
+    Raises:
+        SourceError, TraceError, DataError, SpecError, StudyError: The study can't start.
+    """
+    chosen = device_named(device)
+    data = load(**study.data.model_dump(), device=chosen)
+    space = trace_study(study, data)
+    mistakes = [text for entry in study.methods for text in check_widths(entry.space, space)]
+    if mistakes:
+        raise SpecError(dict.fromkeys(mistakes))
+    with ExitStack() as stack:
+        stack.enter_context(claim(storage, study.name, home / "locks"))
+        ledger = Ledger.begin(storage, study, space)
+        return _Run(study, data, space, ledger, chosen, warn, watch, home).run(tracking)
+
+
+def trace_study(study: Study, data: Data) -> Space:
+    """The space of a study's dense network on its data."""
+    arguments = fill_arguments(
+        study.model.name,
+        study.model.arguments,
+        classes=data.classes,
+        input_shape=data.input_shape,
+    )
+    return trace(study.model.name, arguments=arguments, input_shape=data.input_shape)
+
+
+@dataclass
+class _Run:
+    """One call of ``run_study``, all set up."""
+
+    study: Study
+    data: Data
+    space: Space
+    ledger: Ledger
+    device: torch.device
+    warn: Callable[[str], None]
+    watch: Callable[[Event], None]
+    home: Path
+
+    def run(self, tracking: str | None) -> StudyView:
+        view = self.ledger.view()
+        done = len(view.records)
+        self.watch(
+            StudyStarted(
+                name=view.name,
+                trials_done=done,
+                trials_total=view.trials_total,
+                groups=len(self.space.groups),
+                dense_flops=view.dense_flops,
+                resumed=done > 0 or "running" in view.counts,
+            )
+        )
+        if view.front:
+            self.watch(FrontChanged(view.front))
+        tracker = SafeTracker(tracker_of(view, tracking), self.warn)
+        opened(tracker, view)
+        records, front = mappings(view.records), mappings(view.front)
+        tracker.sync(records, view.dense_widths, front, dense_figures(view))
+        ended = "failed"
+        try:
+            view = self._trials(view, tracker)
+            ended = "finished"
+        except KeyboardInterrupt:
+            ended = "interrupted"
+            raise
+        finally:
+            tracker.close_study(ended)
+        self.watch(StudyFinished(view))
+        return view
+
+    def _trials(self, view: StudyView, tracker: SafeTracker) -> StudyView:
+        dense = Dense(
+            space=self.space,
+            data=self.data,
+            recipe=self.study.train,
+            cache=Cache(self.home / "cache"),
+            seed=self.study.search.seed,
+            device=self.device,
+            report=self._dense_epoch,
+        )
+        weights = Weights(self.home / "weights", self.ledger.identity)
+        while (trial := self.ledger.next(self.study)) is not None:
+            if not self.ledger.settle(trial):
+                candidate = propose(trial, self.study, self.space)
+                checkpoint = self.home / "checkpoints" / self.ledger.identity / f"{trial.number}.pt"
+                checkpoint.parent.mkdir(parents=True, exist_ok=True)
+                telling = _Telling(self.watch, trial.number, candidate.method_name, self.space)
+                outcome = run_trial(
+                    candidate,
+                    dense,
+                    derived=telling.derived,
+                    report=telling.epoch,
+                    checkpoint=checkpoint,
+                )
+                if outcome.weights is not None:
+                    weights.keep(trial.number, outcome.weights)
+                self.ledger.write(trial, outcome.record)
+                checkpoint.unlink(missing_ok=True)
+                self.ledger.set_dense_accuracy(dense.accuracy())
+                tracker.log_trial(outcome.record.to_dict(), view.dense_widths)
+                self.watch(TrialFinished(outcome.record))
+            before, view = view.front, self.ledger.view()
+            weights.only({record.number for record in view.front})
+            if view.front != before:
+                self.watch(FrontChanged(view.front))
+            tracker.log_front(mappings(view.front), mappings(view.records), dense_figures(view))
+        return view
+
+    def _dense_epoch(self, what: str, metrics: EpochMetrics) -> None:
+        accuracy = metrics.validation.accuracy
+        self.watch(DenseEpoch(what, metrics.epoch, self.study.train.epochs, accuracy))
+
+
+@dataclass
+class _Telling:
+    """Turns what a trial reports into events."""
+
+    watch: Callable[[Event], None]
+    number: int
+    method: str
+    space: Space
+    epochs: int = 0
+
+    def derived(self, architecture: Architecture, epochs: int) -> None:
+        self.epochs = epochs
+        ratio = architecture.flops / self.space.dense.flops
+        self.watch(TrialStarted(self.number, self.method, architecture.flops, ratio, epochs))
+
+    def epoch(self, metrics: EpochMetrics) -> None:
+        accuracy = metrics.validation.accuracy
+        self.watch(TrialEpoch(self.number, metrics.epoch, self.epochs, accuracy))
+
+
+def device_named(name: str) -> torch.device:
+    """The device of a name; ``"auto"`` is a GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)

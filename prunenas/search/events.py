@@ -1,0 +1,86 @@
+"""What a running study tells whoever watches it.
+
+The search calls ``watch(event)`` and never looks at the answer: a watcher prints, draws or counts.
+Accuracies are shares in [0, 1] on the validation split; epochs count from 1; FLOPs are fused
+multiply-adds for one input.
+"""
+
+from dataclasses import dataclass
+
+from prunenas.search.view import StudyView
+from prunenas.trial import Record
+
+
+@dataclass(frozen=True)
+class StudyStarted:
+    """The study is open; ``trials_done`` is more than 0 only where it was ``resumed``."""
+
+    name: str
+    trials_done: int
+    trials_total: int
+    groups: int
+    dense_flops: int
+    resumed: bool
+
+
+@dataclass(frozen=True)
+class DenseEpoch:
+    """An epoch of a training that methods learn from; ``what`` names it in words."""
+
+    what: str
+    epoch: int
+    epochs: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    """An architecture was derived and its training begins."""
+
+    number: int
+    method: str
+    flops: int
+    flops_ratio: float
+    epochs: int
+
+
+@dataclass(frozen=True)
+class TrialEpoch:
+    """A trial's network has finished an epoch."""
+
+    number: int
+    epoch: int
+    epochs: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class TrialFinished:
+    """A trial ended, in whatever state; it need not have started training."""
+
+    record: Record
+
+
+@dataclass(frozen=True)
+class FrontChanged:
+    """The front as it now stands, by ascending FLOPs."""
+
+    front: tuple[Record, ...]
+
+
+@dataclass(frozen=True)
+class StudyFinished:
+    """All trials are done."""
+
+    view: StudyView
+
+
+Event = (
+    StudyStarted
+    | DenseEpoch
+    | TrialStarted
+    | TrialEpoch
+    | TrialFinished
+    | FrontChanged
+    | StudyFinished
+)

@@ -1,0 +1,220 @@
+"""A study as Optuna's storage keeps it: settings, trials and their records."""
+
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from prunenas.architecture import Space
+from prunenas.errors import StudyError, unknown
+from prunenas.search.front import front_of
+from prunenas.search.samplers import sampler
+from prunenas.search.storage import open_storage
+from prunenas.search.view import StudyView
+from prunenas.spec import Study
+from prunenas.trial import Record
+
+_STATES = {
+    "complete": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "infeasible": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+
+
+class Ledger:
+    """One study in its storage. Made by ``begin`` (to run it) or ``read`` (to look at it).
+
+    The storage is the record: each trial carries its ``Record`` as a user attribute, the study its
+    settings and what is known of the dense network. MLflow and pictures are made from these.
+    """
+
+    def __init__(self, study: optuna.Study, url: str) -> None:
+        self._study = study
+        self._url = url
+
+    @classmethod
+    def begin(cls, url: str, study: Study, space: Space) -> "Ledger":
+        """Open a study to run it: a new one, or the one of that name with the same settings.
+
+        Raises:
+            StudyError: The storage can't be opened, or it has a study of that name with other
+                settings.
+        """
+        storage = open_storage(url)
+        directions = [StudyDirection.MAXIMIZE]
+        if study.objective.minimize is not None:
+            directions.append(StudyDirection.MINIMIZE)
+        found = optuna.create_study(
+            storage=storage,
+            study_name=study.name,
+            directions=directions,
+            load_if_exists=True,
+            sampler=sampler(study.search.sampler, study.search.seed, 0),
+        )
+        settings = study.settings()
+        stored = found.user_attrs.get("settings")
+        if stored is None:
+            if found.trials:
+                raise StudyError(
+                    f"study {study.name!r} in {url} was not made by prunenas; "
+                    "give yours another name"
+                )
+            with warnings.catch_warnings():  # of metric names, which Optuna calls experimental
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                found.set_metric_names(["accuracy", "flops"][: len(directions)])
+            dense = space.dense
+            found.set_user_attr("identity", uuid.uuid4().hex)
+            found.set_user_attr("objective", study.objective.model_dump(exclude_none=True))
+            found.set_user_attr(
+                "dense",
+                {"flops": dense.flops, "params": dense.params, "widths": dict(dense.widths)},
+            )
+            found.set_user_attr("settings", settings)
+        elif differences := list(_differences(stored, settings)):
+            shown = "; ".join(differences[:4]) + ("; …" if len(differences) > 4 else "")
+            raise StudyError(
+                f"study {study.name!r} in {url} was begun with other settings: {shown}. "
+                "Give the study another name, or another --storage"
+            )
+        found.set_user_attr("text", study.text)
+        found.set_user_attr("trials", study.search.trials)
+        return cls(found, url)
+
+    @classmethod
+    def read(cls, url: str, name: str) -> "Ledger":
+        """Open a study to look at it.
+
+        Raises:
+            StudyError: There is no such storage or study; names those there are.
+        """
+        storage = open_storage(url, create=False)
+        known = names(url)
+        if name not in known:
+            raise StudyError(
+                unknown("study", name, known) if known else f"there are no studies in {url}"
+            )
+        return cls(optuna.load_study(study_name=name, storage=storage), url)
+
+    @property
+    def identity(self) -> str:
+        """What tells this study from any other of the same name."""
+        return str(self._study.user_attrs["identity"])
+
+    def next(self, study: Study) -> Trial | None:
+        """The next trial to run: one that was left unfinished, else a new one; None at the end.
+
+        Only one process may ask (see ``storage.claim``): a trial that runs in no process is one
+        that was interrupted, and goes on under its own number.
+        """
+        trials = self._study.get_trials(deepcopy=False)
+        left = next((trial for trial in trials if trial.state == TrialState.RUNNING), None)
+        if left is None and len(trials) >= study.search.trials:
+            return None
+        number = len(trials) if left is None else left.number
+        self._study.sampler = sampler(study.search.sampler, study.search.seed, number)
+        return self._study.ask() if left is None else Trial(self._study, left._trial_id)
+
+    def settle(self, trial: Trial) -> bool:
+        """Tell Optuna of a trial whose record was written but that was interrupted before that."""
+        stored = trial.user_attrs.get("record")
+        if stored is None:
+            return False
+        self._tell(trial, Record.from_dict(stored))
+        return True
+
+    def write(self, trial: Trial, record: Record) -> None:
+        """Keep a trial's record and tell Optuna what came of it."""
+        trial.set_user_attr("record", record.to_dict())
+        self._tell(trial, record)
+
+    def _tell(self, trial: Trial, record: Record) -> None:
+        state = _STATES[record.state]
+        values = [record.accuracy, record.flops][: len(self._study.directions)]
+        if state == TrialState.COMPLETE and None not in values:
+            self._study.tell(trial, [float(value) for value in values if value is not None])
+        else:
+            self._study.tell(trial, state=state)
+
+    def set_dense_accuracy(self, accuracy: float | None) -> None:
+        """Keep the dense network's validation accuracy, once it is known."""
+        if accuracy is not None and self._study.user_attrs.get("dense_accuracy") != accuracy:
+            self._study.set_user_attr("dense_accuracy", accuracy)
+
+    def view(self) -> StudyView:
+        """The study as it stands.
+
+        Raises:
+            StudyError: It was not made by prunenas, or by another version of it.
+        """
+        kept: Mapping[str, Any] = self._study.user_attrs
+        name = self._study.study_name
+        if "settings" not in kept:
+            raise StudyError(f"study {name!r} in {self._url} was not made by prunenas")
+        trials = self._study.get_trials(deepcopy=False)
+        records = tuple(_records(trials))
+        counts: dict[str, int] = {}
+        for record in records:
+            counts[record.state] = counts.get(record.state, 0) + 1
+        if running := len(trials) - len(records):
+            counts["running"] = running
+        directions = tuple(direction.name.lower() for direction in self._study.directions)
+        dense = kept["dense"]
+        return StudyView(
+            name=name,
+            text=kept["text"],
+            objective=kept["objective"],
+            directions=directions,
+            trials_total=kept["trials"],
+            records=records,
+            counts=counts,
+            front=front_of(records, directions),
+            dense_flops=dense["flops"],
+            dense_params=dense["params"],
+            dense_accuracy=kept.get("dense_accuracy"),
+            dense_widths=dense["widths"],
+            finished=len(records) >= kept["trials"],
+            storage=self._url,
+            identity=kept["identity"],
+            settings=kept["settings"],
+        )
+
+
+def read_study(storage: str, name: str) -> StudyView:
+    """Read a study as it stands.
+
+    Raises:
+        StudyError: There is no such storage or study; names those there are.
+    """
+    return Ledger.read(storage, name).view()
+
+
+def names(url: str) -> list[str]:
+    """Names of the studies in a storage, sorted.
+
+    Raises:
+        StudyError: There is no such storage.
+    """
+    return sorted(optuna.get_all_study_names(open_storage(url, create=False)))
+
+
+def _records(trials: list[FrozenTrial]) -> Iterator[Record]:
+    for trial in trials:
+        if trial.state.is_finished() and "record" in trial.user_attrs:
+            yield Record.from_dict(trial.user_attrs["record"])
+
+
+def _differences(stored: Any, given: Any, place: str = "") -> Iterator[str]:
+    """Where two studies' settings differ, but for the number of trials, which may grow."""
+    if place == "search.trials":
+        return
+    if isinstance(stored, Mapping) and isinstance(given, Mapping):
+        for key in [*stored, *(key for key in given if key not in stored)]:
+            inner = f"{place}.{key}" if place else str(key)
+            yield from _differences(stored.get(key), given.get(key), inner)
+    elif stored != given:
+        yield f"{place} was {stored!r} and is {given!r}"

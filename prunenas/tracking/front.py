@@ -1,0 +1,129 @@
+"""The front as MLflow's rows: history, table, description."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prunenas.tracking.rows import Point, count, milliseconds, percent
+
+_COLUMNS = ("trial", "method", "accuracy", "flops", "flops_ratio", "params", "architecture")
+
+
+def history(records: Sequence[Mapping[str, Any]], after: int = 0) -> list[Point]:
+    """Best accuracy and hypervolume with each trial that ended, from step ``after`` + 1 on.
+
+    Step ``k`` tells of the first ``k`` records. ``trials`` comes last in each step: the highest
+    one says which steps were written.
+    """
+    points: list[Point] = []
+    best: float | None = None
+    reached: list[tuple[float, float]] = []
+    for step, record in enumerate(records, 1):
+        if record["state"] == "complete" and record["accuracy"] is not None:
+            best = record["accuracy"] if best is None else max(best, record["accuracy"])
+            reached.append((record["flops_ratio"], record["accuracy"]))
+        if step <= after:
+            continue
+        when = milliseconds(record["finished"])
+        if best is not None:
+            points.append(Point("best_accuracy", best, when, step))
+            points.append(Point("hypervolume", hypervolume(reached), when, step))
+        points.append(Point("trials", step, when, step))
+    return points
+
+
+def dense_points(
+    dense: Mapping[str, Any], records: Sequence[Mapping[str, Any]], known: Mapping[str, float]
+) -> list[Point]:
+    """The dense network's figures, those aside that are ``known`` already."""
+    when = milliseconds(records[0]["started"]) if records else 0
+    named = {f"dense/{key}": dense.get(key) for key in ("accuracy", "flops", "params")}
+    return [
+        Point(key, value, when, 0)
+        for key, value in named.items()
+        if value is not None and known.get(key) != value
+    ]
+
+
+def hypervolume(reached: Sequence[tuple[float, float]]) -> float:
+    """Share of the unit square, FLOPs ratio by accuracy, that some point is at least as good as.
+
+    Args:
+        reached: (FLOPs ratio, accuracy) of each architecture.
+
+    Returns:
+        0 where nothing was reached, 1 for accuracy 1 at no FLOPs; points beyond the dense
+        network's FLOPs add nothing.
+
+    Source: Zitzler and Thiele 1998, for two objectives: the area under a staircase.
+    """
+    area = best = 0.0
+    last = 0.0
+    for ratio, accuracy in sorted(reached):
+        ratio = min(ratio, 1.0)
+        if accuracy > best:
+            area += (ratio - last) * best
+            last, best = ratio, accuracy
+    return area + (1.0 - last) * best
+
+
+def table(front: Sequence[Mapping[str, Any]]) -> str:
+    """The front as JSON in MLflow's form for tables, which its page shows as one."""
+    rows = [_row(record) for record in front]
+    return json.dumps({"columns": list(_COLUMNS), "data": rows}, indent=1)
+
+
+def listing(front: Sequence[Mapping[str, Any]], dense: Mapping[str, Any]) -> str:
+    """The front as JSON for programs: each record without its curve, and the dense network."""
+    records = [{key: record[key] for key in record if key != "curve"} for record in front]
+    return json.dumps({"dense": dict(dense), "front": records}, indent=1)
+
+
+def note(
+    front: Sequence[Mapping[str, Any]],
+    records: Sequence[Mapping[str, Any]],
+    dense: Mapping[str, Any],
+    picture: str | None = None,
+) -> str:
+    """The study as Markdown, for the description of its run."""
+    states: dict[str, int] = {}
+    for record in records:
+        states[record["state"]] = states.get(record["state"], 0) + 1
+    told = ", ".join(f"{number} {state}" for state, number in states.items())
+    lines = [
+        f"{len(records)} trials ({told}). "
+        f"Dense network: {count(dense['flops'])} FLOPs, {count(dense['params'])} parameters"
+        + (
+            f", validation accuracy {percent(dense['accuracy'])}."
+            if dense.get("accuracy") is not None
+            else "."
+        )
+    ]
+    lines += [
+        "",
+        "| Trial | Method | Accuracy | FLOPs | Of dense | Parameters |",
+        "|---:|---|---:|---:|---:|---:|",
+    ]
+    for record in front:
+        lines.append(
+            f"| {record['number']} | {record['method']} | {percent(record['accuracy'])} "
+            f"| {count(record['flops'])} | {percent(record['flops_ratio'])} "
+            f"| {count(record['params'])} |"
+        )
+    text = "\n".join(lines)
+    # A tag holds 8,000 characters; the table among the artifacts is whole.
+    if len(text) > 7700:
+        text = text[:7700].rpartition("\n")[0] + "\n\n…"
+    return f"{text}\n\n![Accuracy against FLOPs]({picture})" if picture else text
+
+
+def _row(record: Mapping[str, Any]) -> list[Any]:
+    return [
+        record["number"],
+        record["method"],
+        record["accuracy"],
+        record["flops"],
+        round(record["flops_ratio"], 4),
+        record["params"],
+        record["digest"],
+    ]

@@ -1,0 +1,275 @@
+"""One candidate, from proposal to record.
+
+A :class:`Record` is everything that is kept of a trial: it lives in the study's storage, MLflow is
+a projection of it, and the command line shows it.
+"""
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from torch import Tensor
+
+from prunenas.architecture import Architecture, build, count_flops
+from prunenas.errors import BudgetError, PrunenasError, StudyError, TrainingError
+from prunenas.methods import Dense, Method
+from prunenas.training import EpochMetrics, scratch_epochs, train
+from prunenas.version import __version__
+
+State = Literal["complete", "failed", "infeasible", "stopped"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is kept of one trial; plain values only, so that it round-trips through JSON.
+
+    Attributes:
+        number: The trial's number within its study, from 0.
+        study: The study's name.
+        method: The pruning method's name.
+        parameters: What Optuna proposed, by name.
+        ratios: The share of channels kept for each group, each in (0, 1].
+        state: ``complete`` (trained to the end), ``stopped`` (training ended early on purpose),
+            ``infeasible`` (told at once, never trained) or ``failed``.
+        reason: Why the trial is not complete; ``None`` when it is.
+        architecture: :meth:`prunenas.Architecture.to_dict`; ``None`` when none was derived.
+        digest: The architecture's digest.
+        accuracy: Share in [0, 1] on the validation split after the last epoch.
+        flops: Fused multiply-adds for one input.
+        flops_ratio: ``flops`` as a share of the dense network's.
+        params: Number of trainable parameters.
+        epochs: Epochs trained.
+        seconds: Wall time of the whole trial.
+        curve: One mapping for each epoch: ``epoch``, ``train_loss``, ``train_accuracy``,
+            ``validation_loss``, ``validation_accuracy``, ``lr``.
+        notes: The method's own figures, such as the threshold it found.
+        seeds: Every seed the trial used, by purpose.
+        versions: Versions of prunenas, Python and the libraries that decide figures.
+        started: ISO 8601 time with zone.
+        finished: ISO 8601 time with zone.
+    """
+
+    number: int
+    study: str
+    method: str
+    parameters: dict[str, Any]
+    ratios: dict[str, float]
+    state: State
+    reason: str | None
+    architecture: dict[str, Any] | None
+    digest: str | None
+    accuracy: float | None
+    flops: int | None
+    flops_ratio: float | None
+    params: int | None
+    epochs: int
+    seconds: float
+    curve: list[dict[str, float]]
+    notes: dict[str, Any]
+    seeds: dict[str, int]
+    versions: dict[str, str]
+    started: str
+    finished: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON values; a copy that shares nothing with the record."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` wrote.
+
+        Raises:
+            StudyError: A field is missing or unknown, as in a record of another version.
+        """
+        names = {field.name for field in fields(cls)}
+        if missing := sorted(names - values.keys()):
+            raise StudyError(f"a trial's record must have {', '.join(missing)}")
+        if strange := sorted(values.keys() - names):
+            raise StudyError(f"a trial's record has unknown fields: {', '.join(strange)}")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is proposed for one trial.
+
+    Attributes:
+        number: The trial's number within its study, from 0.
+        study: The study's name.
+        method_name: The method's name in the study.
+        method: The method with its hyperparameters.
+        parameters: What Optuna proposed, by name.
+        ratios: The share kept of each channel group, where the method follows given ratios.
+        flops: A budget that the architecture must meet; None where the study has none.
+        seeds: Seeds by purpose; ``training`` and ``method`` are used here.
+    """
+
+    number: int
+    study: str
+    method_name: str
+    method: Method
+    parameters: Mapping[str, Any]
+    ratios: Mapping[str, float] | None
+    flops: int | None
+    seeds: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A trial's record, and the weights it ended with; None unless it is complete."""
+
+    record: Record
+    weights: dict[str, Tensor] | None
+
+
+def run_trial(
+    candidate: Candidate,
+    dense: Dense,
+    *,
+    derived: Callable[[Architecture, int], None] | None = None,
+    report: Callable[[EpochMetrics], bool | str | None] | None = None,
+    checkpoint: Path | None = None,
+) -> Outcome:
+    """Derive an architecture, count it, train it from scratch, and write down what came of it.
+
+    Whatever goes wrong with this candidate alone ends in the record with its reason: non-finite
+    loss, a dead network, an exhausted memory, a budget no widths meet.
+
+    Args:
+        candidate: What was proposed.
+        dense: The dense network, its data, recipe and device.
+        derived: Told of the architecture and its epochs before training begins.
+        report: Told of each epoch; its answer may be "stop".
+        checkpoint: Where the training is kept after each epoch, and taken up again.
+    """
+    started, clock = _now(), time.monotonic()
+    blank = Record(
+        number=candidate.number,
+        study=candidate.study,
+        method=candidate.method_name,
+        parameters=dict(candidate.parameters),
+        ratios={},
+        state="failed",
+        reason=None,
+        architecture=None,
+        digest=None,
+        accuracy=None,
+        flops=None,
+        flops_ratio=None,
+        params=None,
+        epochs=0,
+        seconds=0.0,
+        curve=[],
+        notes={},
+        seeds=dict(candidate.seeds),
+        versions=versions(),
+        started=started,
+        finished=started,
+    )
+
+    def ended(record: Record, **changes: Any) -> Record:
+        return replace(
+            record, seconds=round(time.monotonic() - clock, 3), finished=_now(), **changes
+        )
+
+    record, curve = blank, list[dict[str, float]]()
+    try:
+        derivation = candidate.method.derive(
+            dense, ratios=candidate.ratios, flops=candidate.flops, seed=candidate.seeds["method"]
+        )
+        architecture = derivation.architecture
+        epochs = scratch_epochs(
+            dense.recipe.protocol,
+            dense.recipe.epochs,
+            dense_flops=dense.space.dense.flops,
+            flops=architecture.flops,
+            cap=dense.recipe.scratch_b_cap,
+        )
+        widths = dense.space.dense.widths
+        record = replace(
+            blank,
+            ratios={group: width / widths[group] for group, width in architecture.widths.items()},
+            architecture=architecture.to_dict(),
+            digest=architecture.digest,
+            flops=architecture.flops,
+            flops_ratio=architecture.flops / dense.space.dense.flops,
+            params=architecture.params,
+            notes=dict(derivation.notes),
+        )
+        if derived is not None:
+            derived(architecture, epochs)
+        # Trusted: tracing this space has already run the source's code.
+        network = build(architecture, seed=candidate.seeds["training"], trust=True)
+        counted = count_flops(network, architecture.input_shape)
+        if counted != architecture.flops:
+            return Outcome(
+                ended(
+                    record, reason=f"fvcore counts {counted:,} FLOPs, not {architecture.flops:,}"
+                ),
+                None,
+            )
+
+        def tell(metrics: EpochMetrics) -> bool | str | None:
+            curve.append(_point(metrics))
+            return report(metrics) if report is not None else None
+
+        training = train(
+            network,
+            dense.data,
+            dense.recipe,
+            epochs=epochs,
+            seed=candidate.seeds["training"],
+            device=dense.device,
+            report=tell,
+            checkpoint=checkpoint,
+        )
+    except BudgetError as error:
+        return Outcome(ended(record, state="infeasible", reason=str(error)), None)
+    except TrainingError as error:
+        return Outcome(ended(record, reason=error.reason, curve=curve, epochs=len(curve)), None)
+    except PrunenasError as error:
+        return Outcome(ended(record, reason=str(error)), None)
+    except Exception as error:  # a candidate's own trouble must not end the study
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return Outcome(ended(record, reason=reason, curve=curve, epochs=len(curve)), None)
+    record = ended(
+        record,
+        state="stopped" if training.stopped else "complete",
+        reason="the stopper ended it" if training.stopped else None,
+        accuracy=training.validation.accuracy,
+        epochs=len(training.curve),
+        curve=[_point(metrics) for metrics in training.curve],
+    )
+    weights = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    return Outcome(record, weights)
+
+
+def _point(metrics: EpochMetrics) -> dict[str, float]:
+    return {
+        "epoch": metrics.epoch,
+        "train_loss": metrics.train.loss,
+        "train_accuracy": metrics.train.accuracy,
+        "validation_loss": metrics.validation.loss,
+        "validation_accuracy": metrics.validation.accuracy,
+        "lr": metrics.lr,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that decides a trial's figures."""
+    libraries = ("torch", "torchvision", "fvcore", "optuna", "numpy")
+    return {
+        "prunenas": __version__,
+        "python": platform.python_version(),
+        **{library: version(library) for library in libraries},
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,191 @@
+"""Laws that every method of ``METHODS`` keeps."""
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from methods_networks import dense, masked, space
+from pydantic import ValidationError
+from torch import Tensor
+
+from prunenas.architecture import Architecture, build, count_flops
+from prunenas.errors import BudgetError, MethodError
+from prunenas.methods import METHODS, Dense
+
+PREDEFINED = [name for name, method in METHODS.items() if method.kind == "predefined"]
+AUTOMATIC = [name for name, method in METHODS.items() if method.kind == "automatic"]
+
+NETWORKS = ("vgg_mini", "resnet20", "grouped", "concatenated", "transposed")
+
+every_method = pytest.mark.parametrize("method", METHODS)
+every_network = pytest.mark.parametrize("network", NETWORKS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def check_widths(network: str, architecture: Architecture) -> None:
+    groups = space(network).groups
+    assert set(architecture.widths) == {group.name for group in groups}
+    for group in groups:
+        width = architecture.widths[group.name]
+        assert group.divisor <= width <= group.width
+        assert width % group.divisor == 0
+
+
+@every_network
+@every_method
+def test_derives_an_architecture_that_builds_and_counts(
+    method: str, network: str, folder: Path
+) -> None:
+    architecture = METHODS[method]().derive(dense(network, folder)).architecture
+    check_widths(network, architecture)
+    built = build(architecture, trust=True)
+    assert count_flops(built, architecture.input_shape) == architecture.flops
+    assert Architecture.from_dict(architecture.to_dict()) == architecture
+    assert built(torch.rand(2, *architecture.input_shape)).shape == (2, 10)
+
+
+@every_method
+def test_equal_seeds_give_equal_architectures(method: str, tmp_path: Path) -> None:
+    first, second = (
+        METHODS[method]().derive(dense("vgg_mini", tmp_path / cache), seed=7)
+        for cache in ("one", "two")
+    )
+    assert first.architecture.digest == second.architecture.digest
+    assert first.notes == second.notes
+
+
+@every_network
+@every_method
+def test_the_budget_is_met_and_never_exceeded(method: str, network: str, folder: Path) -> None:
+    for share in (0.8, 0.5, 0.3):
+        budget = math.floor(share * space(network).dense.flops)
+        derived = METHODS[method]().derive(dense(network, folder), flops=budget, seed=3)
+        check_widths(network, derived.architecture)
+        widths, flops = dict(derived.architecture.widths), derived.architecture.flops
+        assert flops <= budget
+        if METHODS[method].kind == "predefined":  # not a single step more fits
+            for group in space(network).groups:
+                wider = {**widths, group.name: widths[group.name] + group.divisor}
+                assert wider[group.name] > group.width or space(network).flops(wider) > budget
+
+
+@every_network
+@every_method
+def test_an_impossible_budget_is_refused_with_the_least_possible(
+    method: str, network: str, folder: Path
+) -> None:
+    groups = space(network).groups
+    floor = space(network).flops({group.name: group.divisor for group in groups})
+    with pytest.raises(BudgetError, match=r"\d"):
+        METHODS[method]().derive(dense(network, folder), flops=floor - 1)
+
+
+@every_network
+@every_method
+def test_inherited_weights_compute_what_the_masked_dense_network_does(
+    method: str, network: str, folder: Path
+) -> None:
+    source = dense(network, folder)
+    budget = space(network).dense.flops // 2
+    derived = METHODS[method]().derive(source, flops=budget, seed=1)
+    weights, kept = derived.weights(), derived.kept()
+    if weights is None or kept is None:
+        assert METHODS[method].kind == "predefined"
+        assert weights is kept is None
+        return
+    for group in space(network).groups:
+        if group.name in kept:
+            assert len(kept[group.name]) == derived.architecture.widths[group.name]
+    small = build(derived.architecture, trust=True)
+    small.load_state_dict(weights, strict=True)
+    whole = masked(network, whole_state(method, source), kept)
+    images = torch.rand(5, 1, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        expected = whole.double().eval()(images)
+        answer = small.double().eval()(images)
+    torch.testing.assert_close(answer, expected, rtol=1e-9, atol=1e-9)
+    assert answer.std(dim=0).max() > 0  # no dead network: the images make a difference
+
+
+def whole_state(method: str, source: Dense) -> dict[str, Tensor]:
+    """All weights the method cut from: what it inherits when nothing has to go."""
+    full = METHODS[method]().derive(source, flops=source.space.dense.flops)
+    assert full.architecture.widths == source.space.dense.widths
+    weights = full.weights()
+    assert weights is not None
+    return weights
+
+
+@pytest.mark.parametrize("method", PREDEFINED)
+def test_a_predefined_method_trains_only_when_weights_are_asked(
+    method: str, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    source = dense("vgg_mini", tmp_path, report=lambda what, metrics: told.append(what))
+    derived = METHODS[method]().derive(source, flops=source.space.dense.flops // 2)
+    assert told == []
+    assert source.accuracy() is None
+    if derived.weights() is not None:
+        assert told == ["dense network"]
+        assert source.accuracy() is not None
+
+
+@every_method
+def test_ratios_are_followed_or_refused(method: str, folder: Path) -> None:
+    source = dense("vgg_mini", folder)
+    ratios = {
+        group.name: ratio
+        for group, ratio in zip(source.space.groups, (0.25, 0.5, 0.75, 1.0), strict=True)
+    }
+    if METHODS[method].takes_ratios:
+        derived = METHODS[method]().derive(source, ratios=ratios)
+        assert list(derived.architecture.widths.values()) == [4, 16, 48, 64]
+    else:
+        with pytest.raises(MethodError, match="takes_ratios"):
+            METHODS[method]().derive(source, ratios=ratios)
+
+
+@every_method
+def test_an_unknown_hyperparameter_is_refused(method: str) -> None:
+    with pytest.raises(ValidationError, match="extra_forbidden"):
+        METHODS[method](no_such_field=1)
+
+
+@every_method
+def test_hyperparameters_are_frozen_documented_and_within_their_search_range(method: str) -> None:
+    instance = METHODS[method]()
+    for name, field in METHODS[method].model_fields.items():
+        assert field.description
+        assert isinstance(field.json_schema_extra, dict)
+        search = field.json_schema_extra["search"]
+        assert isinstance(search, dict)
+        default = getattr(instance, name)
+        ends = search.get("choices") or [search["low"], search["high"]]
+        assert min(ends) <= default <= max(ends)
+        for end in ends:  # the bounds that validation draws lie outside the range
+            assert getattr(METHODS[method](**{name: end}), name) == end
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(instance, name, default)
+
+
+@every_method
+def test_the_header_names_the_paper_and_the_differences(method: str) -> None:
+    header = sys.modules[METHODS[method].__module__].__doc__
+    assert header is not None
+    assert "Differs from the paper:" in header
+    assert METHODS[method].__doc__
+    year = next(word for word in METHODS[method].source.split() if word.strip(",").isdigit())
+    assert year.strip(",") in header
+
+
+@pytest.mark.parametrize("method", AUTOMATIC)
+def test_an_automatic_method_notes_what_it_found(method: str, folder: Path) -> None:
+    notes = METHODS[method]().derive(dense("vgg_mini", folder)).notes
+    assert 0 < notes["channels_kept"] < 1
+    assert 0 <= notes["dense_accuracy"] <= 1

@@ -1,0 +1,42 @@
+"""Small studies for the search tests: real digits, tiny networks, a second a trial."""
+
+from pathlib import Path
+
+TEXT = """\
+name: tiny
+model: {{name: vgg_mini}}
+data: {{name: digits, train_limit: 200}}
+methods:
+{methods}
+objective: {objective}
+train: {{epochs: {epochs}, batch_size: 50, lr: {lr}, augment: false}}
+search: {{sampler: {sampler}, trials: {trials}, seed: 3}}
+"""
+
+L1 = "  - {name: l1_norm, space: {widths: {per: group, ratio: {low: 0.25, high: 1.0, step: 0.25}}}}"
+SLIMMING = "  - {name: network_slimming, space: {method: {keep: {low: 0.3, high: 0.8}}}}"
+
+
+def write_study(
+    folder: Path,
+    *,
+    methods: str = L1,
+    objective: str = "{maximize: accuracy, minimize: flops}",
+    epochs: int = 2,
+    lr: float = 0.05,
+    sampler: str = "tpe",
+    trials: int = 4,
+) -> Path:
+    """Write a study file; its path."""
+    path = folder / "tiny.yaml"
+    path.write_text(
+        TEXT.format(
+            methods=methods,
+            objective=objective,
+            epochs=epochs,
+            lr=lr,
+            sampler=sampler,
+            trials=trials,
+        )
+    )
+    return path
