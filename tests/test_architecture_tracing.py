@@ -59,7 +59,7 @@ def test_an_operator_without_a_rule_freezes_its_channels_by_name() -> None:
     assert [group.name for group in space.groups] == ["second"]
     assert "aten.sort" in space.frozen[0].reason
     runs(space, second=2)
-    with pytest.raises(WidthError, match="'first' of .* can't vary: aten.sort"):
+    with pytest.raises(WidthError, match=r"'first' of .* can't vary: aten.sort"):
         space.widths({"first": 0.5})
 
 

@@ -4,6 +4,10 @@ The proposed ratios are scaled by a common factor (bisection), then single steps
 one divisor) use up what rounding left. The closed form makes both cheap: a few milliseconds.
 """
 
+from collections.abc import Iterator
+from itertools import combinations_with_replacement
+from math import comb
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +18,8 @@ Flags = NDArray[np.bool_]
 _BISECTIONS = 40  # halves the interval of the factor far below one channel
 _CLOSE = 1e-4  # as a share of the budget: nearer than this is near enough
 _ROUNDS = 8
+_STEPS = 4  # that are taken back at once, where single ones don't help
+_MOVES = 150  # tried at the most for more than one step: many groups have enough with single ones
 
 
 def project(
@@ -75,25 +81,38 @@ def _use_up(
     divisors: Vector,
     fixed: Flags,
 ) -> Vector:
-    """Widen single groups; then, one group at a time, narrow it by a step and widen others."""
+    """Widen single groups; then narrow some by a step or more and widen others, while it helps."""
     widths = _fill(flops, budget, widths, limits, divisors, fixed)
     gap = budget - flops(widths)
     for _ in range(_ROUNDS):
         if gap <= _CLOSE * budget:
             break
-        best, found = gap, widths
-        for index in np.flatnonzero(~fixed & (widths > divisors)):
-            trial, barred = widths.copy(), fixed.copy()
-            trial[index] -= divisors[index]
-            barred[index] = True
-            trial = _fill(flops, budget, trial, limits, divisors, barred)
-            left = budget - flops(trial)
-            if left < best:
-                best, found = left, trial
-        if best == gap:
+        for steps in range(1, _STEPS + 1):
+            best, found = gap, widths
+            for narrowed in _moves(steps, widths, divisors, fixed):
+                trial = widths - divisors * narrowed
+                trial = _fill(flops, budget, trial, limits, divisors, fixed | (narrowed > 0))
+                left = budget - flops(trial)
+                if left < best:
+                    best, found = left, trial
+            if best < gap:
+                widths = _fill(flops, budget, found, limits, divisors, fixed)
+                gap = budget - flops(widths)
+                break
+        else:
             break
-        gap, widths = best, found
     return widths
+
+
+def _moves(steps: int, widths: Vector, divisors: Vector, fixed: Flags) -> Iterator[Vector]:
+    """All ways to narrow by so many steps in all; each as the number of steps by group."""
+    free = np.flatnonzero(~fixed)
+    if steps > 1 and comb(len(free) + steps - 1, steps) > _MOVES:
+        return
+    for chosen in combinations_with_replacement(free, steps):
+        narrowed: Vector = np.bincount(chosen, minlength=len(widths)).astype(float)
+        if (widths - narrowed * divisors >= divisors)[free].all():
+            yield narrowed
 
 
 def _fill(

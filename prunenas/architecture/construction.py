@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from prunenas.architecture.source import Constructor, constructor
-from prunenas.architecture.value import LAYER_FIELDS, Architecture, Layer
+from prunenas.architecture.value import Architecture, Layer
 from prunenas.errors import SourceError
 
 # The class whose __init__ receives the sizes, the kind of layer, and the arguments that hold them.
@@ -183,13 +183,3 @@ def _mismatch(recorded: tuple[Layer, ...], layers: tuple[Layer, ...]) -> SourceE
     return SourceError(
         f"the constructor makes {len(recorded)} layers, but the architecture has {len(layers)}"
     )
-
-
-def layer_fields(module: nn.Module) -> tuple[str, tuple[int, ...]] | None:
-    """Kind and sizes of a module as ``Layer`` records them; None for any other module."""
-    for owner, kind, names in _SIZED:
-        if isinstance(module, owner):
-            sizes = tuple(_as_int(getattr(module, name)) for name in names)
-            assert len(sizes) == len(LAYER_FIELDS[kind])
-            return None if None in sizes else (kind, tuple(int(s) for s in sizes if s is not None))
-    return None

@@ -1,7 +1,7 @@
 """The architectures that one dense network spans: its channel groups and everything they decide."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -82,10 +82,10 @@ class Space:
     input_shape: tuple[int, ...]
     groups: tuple[ChannelGroup, ...]
     frozen: tuple[FrozenGroup, ...]
-    _sizes: Sizes
-    _flops: Quadratic
-    _params: Quadratic
-    _slices: tuple[Sliced, ...]
+    _sizes: Sizes = field(repr=False)
+    _flops: Quadratic = field(repr=False)
+    _params: Quadratic = field(repr=False)
+    _slices: tuple[Sliced, ...] = field(repr=False)
 
     @cached_property
     def dense(self) -> Architecture:
@@ -128,20 +128,6 @@ class Space:
     def params(self, widths: Mapping[str, int]) -> int:
         """Trainable parameters at the given widths; see ``flops``."""
         return self._params(self._vector(widths))
-
-    def layer_flops(self, widths: Mapping[str, int]) -> dict[str, int]:
-        """Multiply-adds saved if one group lost all its channels, by group name.
-
-        The sum over groups exceeds the total where two groups meet in one layer.
-        """
-        vector = self._vector(widths)
-        total = self._flops(vector)
-        saved = {}
-        for index, group in enumerate(self.groups):
-            without = vector.copy()
-            without[index] = 0
-            saved[group.name] = total - self._flops(without)
-        return saved
 
     def architecture(
         self,

@@ -67,7 +67,7 @@ class NetworkSlimming(Method):
             "Share of the network's channels to keep, 1 - the paper's percent; "
             "a FLOPs budget takes its place."
         ),
-        json_schema_extra={"search": {"low": 0.1, "high": 0.9}},
+        json_schema_extra={"search": {"low": 0.1, "high": 0.9}, "replaced_by_budget": True},
     )
     sparsity: float = Field(
         1e-4,

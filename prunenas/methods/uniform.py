@@ -30,7 +30,7 @@ class Uniform(Method):
         gt=0,
         le=1,
         description="Share of channels every group keeps; a FLOPs budget takes its place.",
-        json_schema_extra={"search": {"low": 0.1, "high": 1.0}},
+        json_schema_extra={"search": {"low": 0.1, "high": 1.0}, "replaced_by_budget": True},
     )
 
     def derive(

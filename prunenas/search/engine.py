@@ -10,7 +10,7 @@ import torch
 from prunenas.architecture import Architecture, Space, fill_arguments, trace
 from prunenas.cache import Cache
 from prunenas.data import Data, load
-from prunenas.errors import SpecError
+from prunenas.errors import SpecError, StudyError
 from prunenas.methods import Dense
 from prunenas.places import HOME
 from prunenas.search.events import (
@@ -193,7 +193,20 @@ class _Telling:
 
 
 def device_named(name: str) -> torch.device:
-    """The device of a name; ``"auto"`` is a GPU where there is one."""
+    """The device of a name; ``"auto"`` is a GPU where there is one.
+
+    Raises:
+        StudyError: There is no such device on this machine.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)  # the first use of a device says whether it is there
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        count = torch.cuda.device_count()
+        known = ["auto", "cpu", *(f"cuda:{index}" for index in range(count))]
+        raise StudyError(
+            f"device {name!r} can't be used here. Known: {', '.join(known)}"
+        ) from error
+    return device
