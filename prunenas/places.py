@@ -1,5 +1,6 @@
 """Where things are kept unless the user says otherwise; relative to the current folder."""
 
+import re
 from pathlib import Path
 
 HOME = Path(".prunenas")
@@ -10,3 +11,17 @@ STUDIES = "sqlite:///.prunenas/studies.db"
 
 TRACKING_CONFIG = "mlflow.yml"
 """File that says where tracking goes and how its server starts; need not exist."""
+
+
+def address(storage: str) -> str:
+    """Return a storage's URL as it may be shown: without the password.
+
+    >>> address("postgresql://ada:secret@host/studies")
+    'postgresql://ada:***@host/studies'
+    """
+    return _QUERY.sub(r"\1***", _LOGIN.sub(r"\1:***@", storage))
+
+
+# Not of SQLite's files. Up to the last @: a password may hold @, : and / where it is written badly.
+_LOGIN = re.compile(r"^((?!sqlite)[\w+.-]+://[^:@/]*):.*@")
+_QUERY = re.compile(r"([?&]password=)[^&]*")

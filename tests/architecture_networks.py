@@ -146,3 +146,265 @@ def initialised(rule: str, width: int = 64) -> nn.Module:
             elif rule == "constant":
                 nn.init.normal_(module.weight, std=0.01)
     return network
+
+
+class Stemmed(nn.Module):
+    """A stem of 16 channels, a subclass's own ``make`` and ``body``, and a linear head."""
+
+    out = 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.make()
+        self.head = nn.Linear(self.out, 10)
+
+    def make(self) -> None:
+        self.a = nn.Conv2d(16, 12, 1)
+        self.b = nn.Conv2d(12, 16, 1)
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.b(F.relu(self.a(x)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(F.relu(self.stem(x)))
+        return self.head(x.mean((2, 3)) if x.dim() == 4 else x)
+
+
+class GroupedConcatenation(Stemmed):
+    """Each block of a grouped convolution reads parts of two layers."""
+
+    out = 24
+
+    def make(self) -> None:
+        self.a, self.b = nn.Conv2d(16, 8, 1), nn.Conv2d(16, 16, 1)
+        self.grouped = nn.Conv2d(24, 24, 3, padding=1, groups=2)
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.grouped(torch.cat([self.a(x), self.b(x)], 1))
+
+
+class GroupedPlaces(Stemmed):
+    """A grouped convolution over flattened maps: each channel has four places."""
+
+    out = 24
+
+    def make(self) -> None:
+        self.a, self.grouped = nn.Conv2d(16, 8, 1), nn.Conv1d(32, 24, 1, groups=2)
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.grouped(F.adaptive_avg_pool2d(self.a(x), 2).flatten(1)[..., None]).mean(2)
+
+
+class DepthwiseTransposed(Stemmed):
+    """Three filters for each input channel, transposed: the weight counts inputs first."""
+
+    out = 20
+
+    def make(self) -> None:
+        self.depthwise = nn.ConvTranspose2d(16, 48, 2, stride=2, groups=16)
+        self.a = nn.Conv2d(48, 20, 1)
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.a(self.depthwise(x))
+
+
+class Moves(Stemmed):
+    """Flips channels (frozen) and columns (free)."""
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x).flip(1)).flip(3)
+
+
+class LargerOfTwo(Stemmed):
+    """``torch.max(a, b)`` shares its name with the maximum over an axis."""
+
+    def make(self) -> None:
+        self.a, self.b = nn.Conv2d(16, 12, 1), nn.Conv2d(16, 12, 1)
+        self.c = nn.Conv2d(12, 16, 1)
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.c(torch.max(self.a(x), self.b(x)))
+
+
+class Reshuffles(Stemmed):
+    """Operators that move channels as a whole."""
+
+    out = 6
+
+    def make(self) -> None:
+        self.a = nn.Conv2d(16, 24, 1)
+        self.up, self.down = nn.PixelShuffle(2), nn.PixelUnshuffle(2)
+        self.c, self.d = nn.Conv2d(24, 12, 1), nn.Linear(24, 6)
+
+    def body(self, x: Tensor) -> Tensor:
+        x = F.interpolate(self.up(self.a(x)), size=16, mode="nearest-exact")  # 6 channels
+        x = F.normalize(x, dim=1)
+        x = self.c(self.down(x)).repeat(1, 2, 1, 1)
+        return self.d(x.movedim(1, -1)).moveaxis(-1, 1)
+
+
+class Squeezes(Stemmed):
+    """``squeeze`` without an axis drops the channels' axis where only one is left."""
+
+    def make(self) -> None:
+        self.a, self.b = nn.Conv2d(16, 12, 1), nn.Linear(12, 16)
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.b(F.adaptive_avg_pool2d(self.a(x), 1).squeeze())
+
+
+class LowRank(nn.Linear):
+    """Holds more weights than the one that its sizes describe."""
+
+    def __init__(self) -> None:
+        super().__init__(16, 20)
+        self.first = nn.Parameter(torch.randn(4, self.in_features))
+        self.second = nn.Parameter(torch.zeros(self.out_features, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(F.linear(x, self.first), self.second) + super().forward(x)
+
+
+class LowRankTerm(Stemmed):
+    """A linear layer with a low-rank term, as adapters add it."""
+
+    out = 12
+
+    def make(self) -> None:
+        self.a, self.b = LowRank(), nn.Linear(20, 12)
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.b(F.relu(self.a(x.mean((2, 3)))))
+
+
+class NormalisesFirst(nn.Conv2d):
+    """A convolution that normalises its input by itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.instance_norm(x))
+
+
+class NormInsideConvolution(Stemmed):
+    """The normalisation runs inside the convolution's module and is not that layer."""
+
+    def make(self) -> None:
+        self.a, self.b = NormalisesFirst(16, 12, 1), NormalisesFirst(12, 16, 1)
+
+
+class WeightNorm(Stemmed):
+    """Direction and length in place of the weight."""
+
+    def make(self) -> None:
+        self.a = nn.utils.parametrizations.weight_norm(nn.Conv2d(16, 12, 3))
+        self.b = nn.Conv2d(12, 16, 1)
+
+
+class SpectralNorm(Stemmed):
+    """Its buffers have one entry for each weight of a row."""
+
+    def make(self) -> None:
+        self.a = nn.utils.parametrizations.spectral_norm(nn.Conv2d(16, 12, 3))
+        self.b = nn.Conv2d(12, 16, 1)
+
+
+class Gained(nn.Conv2d):
+    """Weight standardisation with a gain for each output channel (NFNet)."""
+
+    def __init__(self, fan_in: int, fan_out: int, side: int) -> None:
+        super().__init__(fan_in, fan_out, side)
+        self.gain = nn.Parameter(torch.ones(self.out_channels, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return F.conv2d(x, weight * self.gain, self.bias)
+
+
+class Gains(Stemmed):
+    """The gain has one entry for each output channel and four axes."""
+
+    def make(self) -> None:
+        self.a, self.b = Gained(16, 12, 3), nn.Conv2d(12, 16, 1)
+
+
+class TwoNames(Stemmed):
+    """One module under three names."""
+
+    def make(self) -> None:
+        self.z = nn.Conv2d(16, 16, 3, padding=1)
+        self.y = self.z
+        self.inner = nn.Sequential(self.z, nn.ReLU())
+        self.c = nn.Conv2d(16, 16, 1)
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.c(self.inner(self.y(x)))
+
+
+class OtherLayersInTraining(Stemmed):
+    """Inference runs layers of equal FLOPs that training does not."""
+
+    def make(self) -> None:
+        super().make()
+        self.c, self.d = nn.Conv2d(16, 12, 1), nn.Conv2d(12, 16, 1)
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x)) if self.training else self.d(self.c(x))
+
+
+class Products(Stemmed):
+    """Every way to write a product, some of parameters alone, that have no batch axis."""
+
+    out = 24
+
+    def make(self) -> None:
+        self.tokens = nn.Parameter(torch.randn(5, 7))
+        self.key, self.value = nn.Linear(7, 24), nn.Linear(7, 24)
+        self.query = nn.Linear(16, 24)
+        self.matrix, self.bias = nn.Parameter(torch.randn(24, 24)), nn.Parameter(torch.zeros(24))
+        self.stack = nn.Parameter(torch.randn(3, 24, 24))
+
+    def body(self, x: Tensor) -> Tensor:
+        batch = x.shape[0]
+        query = self.query(x.flatten(2).transpose(1, 2))  # N, 64, 24
+        key = self.key(self.tokens)[None].expand(batch, -1, -1)
+        value = self.value(self.tokens[None].expand(batch, -1, -1))
+        y = F.scaled_dot_product_attention(query, key, value)  # N, 64, 24
+        y = torch.einsum("nij,jk->nik", y, self.matrix)
+        y = torch.baddbmm(y, y, self.matrix.expand(batch, -1, -1))
+        y = y + (y @ self.bias)[..., None]
+        return torch.addmm(self.bias, (y[:, None] @ self.stack).mean((1, 2)), self.matrix)
+
+
+class SamePadding(Stemmed):
+    """``padding="same"`` is an operator of its own."""
+
+    def make(self) -> None:
+        self.a = nn.Conv2d(16, 12, 3, padding="same", dilation=2)
+        self.b = nn.Conv2d(12, 16, 3, padding="same")
+
+
+class Wrapped(Stemmed):
+    """Blocks under ``no_grad`` and ``autocast`` are graphs within the graph."""
+
+    def body(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            x = self.a(x)
+        with torch.autocast("cpu", enabled=False):
+            return self.b(x)
+
+
+class CostsByWidth(Stemmed):
+    """Its constructor decides on a cost that does not follow from the layers' sizes."""
+
+    def make(self) -> None:
+        super().make()
+        self.times = 1 if self.stem.out_channels == 16 else 2
+
+    def body(self, x: Tensor) -> Tensor:
+        y = super().body(x)
+        return y if self.times == 1 else y + super().body(x + 1)
+
+
+def in_double_precision() -> nn.Module:
+    """Weights in float64, which the data never have."""
+    return Stemmed().double()

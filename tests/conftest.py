@@ -7,6 +7,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from quickstart import Quickstart, main_job
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -32,3 +33,9 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], str]]:
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture(scope="session")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
+    """The main job's folder after its run; minutes, so tests that take it are marked slow."""
+    return main_job(tmp_path_factory.mktemp("quickstart"))

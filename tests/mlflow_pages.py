@@ -35,8 +35,8 @@ def walk(
         folder: Where screenshots go, numbered in the order of the walk.
         experiment: Name of the experiment that holds the study.
         study: Name of the study's run.
-        trials: Names of all its children.
-        trial: The child that is opened; it has curves and an architecture.
+        trials: Names of all its children, the newest last.
+        trial: The child that is opened, one of the newest ten; it has curves and an architecture.
         epochs: How many epochs its curves have.
     """
     page.open(address)
@@ -50,7 +50,7 @@ def walk(
     page.screenshot(folder / "2-children.png")
 
     page.click_text(study)
-    page.wait_for_text("Child runs", "Description", "best_accuracy", "hypervolume", trials[0])
+    page.wait_for_text("Child runs", "Description", "best_accuracy", "hypervolume", trials[-1])
     page.screenshot(folder / "3-study.png")
     page.click_text("Show more")
     page.wait(_PICTURE, "front.png")

@@ -83,22 +83,20 @@ def test_fit_never_exceeds_and_keeps_the_proportions(
 ) -> None:
     named = {group.name: ratio for group, ratio in zip(space.groups, ratios, strict=True)}
     fitted = space.fit(named, flops_ratio=share, tolerance=None)
-    budget = share * space.dense.flops
+    budget = int(share * space.dense.flops + 1e-6)  # a binary product may fall just below
     assert fitted.flops <= budget
-    steps = [
-        space.flops({**fitted.widths, group.name: fitted.widths[group.name] + 1}) - fitted.flops
-        for group in space.groups
-        if fitted.widths[group.name] < group.width
-    ]
-    # No single channel more would fit; and near where channels are not too coarse for it.
-    assert budget - fitted.flops < min(steps, default=1)
-    if 0.2 <= share <= 0.9:
-        assert budget - fitted.flops <= 0.01 * budget
-    # Scaled by one factor and cut at 1: before rounding, the order of the ratios stays.
-    kept = np.array([fitted.widths[group.name] / group.width for group in space.groups])
-    order = np.argsort(ratios)
-    slack = max(2 * 3 / group.width for group in space.groups)  # a few single steps
-    assert (np.diff(kept[order]) >= -slack).all()
+    for group in space.groups:  # no channel more fits
+        wider = {**fitted.widths, group.name: fitted.widths[group.name] + 1}
+        assert wider[group.name] > group.width or space.flops(wider) > budget
+    if not 0.2 <= share <= 0.9:
+        return  # a handful of channels, or all but full: too coarse for more
+    assert budget - fitted.flops <= 0.01 * budget
+    # Scaled by one factor and cut at 1, up to the 8 single steps that may close the gap.
+    dense = np.array([group.width for group in space.groups])
+    widths = np.array([fitted.widths[group.name] for group in space.groups])
+    factors = np.geomspace(0.05, 20, 2000)[:, None]
+    scaled = np.clip(factors * np.array(ratios) * dense, 1, dense)
+    assert np.abs(scaled - widths).max(axis=1).min() <= 8.5
 
 
 def test_fixed_groups_keep_their_ratio(space: Space) -> None:

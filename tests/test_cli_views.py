@@ -11,6 +11,7 @@ from prunenas.cli.lines import Lines
 from prunenas.cli.live import Screen
 from prunenas.cli.progress import Progress
 from prunenas.cli.studies import summary
+from prunenas.places import address
 from prunenas.search.events import (
     DenseEpoch,
     FrontChanged,
@@ -163,9 +164,13 @@ def test_the_front_is_sorted_by_accuracy_and_ties_by_flops(terminal):
 
 
 def test_a_password_is_never_shown():
-    assert tables.address("postgresql://ada:s3:cr@et@host/db") == "postgresql://ada:***@host/db"
-    assert tables.address("postgresql://ada@host/db") == "postgresql://ada@host/db"
-    assert tables.address("sqlite:///a:b@c.db") == "sqlite:///a:b@c.db"
+    assert address("postgresql://ada:a/b@c@host/db") == "postgresql://ada:***@host/db"
+    assert address("postgresql://host/db?user=ada&password=s") == (
+        "postgresql://host/db?user=ada&password=***"
+    )
+    assert address("postgresql://ada:s3:cr@et@host/db") == "postgresql://ada:***@host/db"
+    assert address("postgresql://ada@host/db") == "postgresql://ada@host/db"
+    assert address("sqlite:///a:b@c.db") == "sqlite:///a:b@c.db"
     shown = summary(view(storage="postgresql://ada:secret@host/db"))
     assert "secret" not in str(shown)
 

@@ -34,6 +34,7 @@ ONLY_IN = {
     "typer": {"cli"},
     "rich": {"cli"},
     "optuna": {"search"},
+    "sqlalchemy": {"search", "tracking"},
     "matplotlib": {"pictures"},
     "mlflow": {"tracking"},
     "safetensors": {"cache", "export"},

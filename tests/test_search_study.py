@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 import pytest
 import torch
-from tiny_studies import L1, SLIMMING, write_study
+from tiny_studies import L1, SLIMMING, Stop, figures, write_study
 
 from prunenas.architecture import Architecture, build, count_flops
 from prunenas.errors import SpecError, StudyError
@@ -39,14 +39,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         )
 
     return start
-
-
-def figures(view: StudyView) -> list[dict[str, Any]]:
-    """Records without what the clock decides."""
-    return [
-        {k: v for k, v in r.to_dict().items() if k not in ("started", "finished", "seconds")}
-        for r in view.records
-    ]
 
 
 def dominated(a: Record, b: Record) -> bool:
@@ -105,27 +97,13 @@ def test_optunas_own_storage_has_the_trials_and_their_values(tmp_path: Path, run
     assert {trial.number for trial in study.best_trials} >= {r.number for r in view.front}
 
 
-class _Stop:
-    """Interrupts as Ctrl-C does, at one moment of a study."""
-
-    def __init__(self, trial: int, epoch: int) -> None:
-        self.trial, self.epoch = trial, epoch
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, TrialEpoch) and (event.number, event.epoch) == (
-            self.trial,
-            self.epoch,
-        ):
-            raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_interrupted_and_resumed_equals_undisturbed(tmp_path: Path, run: Run, sampler: str) -> None:
     path = write_study(tmp_path, methods=f"{L1}\n{SLIMMING}", sampler=sampler, trials=5)
     undisturbed = run(path, storage="sqlite:///whole.db", home=tmp_path / "whole")
     for trial, epoch in [(0, 1), (0, 2), (3, 1)]:
         with pytest.raises(KeyboardInterrupt):
-            run(path, watch=_Stop(trial, epoch))
+            run(path, watch=Stop(trial, epoch))
         assert open_study("sqlite:///studies.db", "tiny").counts.get("running") == 1
     resumed = run(path)
     assert resumed.counts == undisturbed.counts

@@ -1,6 +1,10 @@
 """Small studies for the search tests: real digits, tiny networks, a second a trial."""
 
 from pathlib import Path
+from typing import Any
+
+from prunenas.search import StudyView
+from prunenas.search.events import Event, TrialEpoch
 
 TEXT = """\
 name: tiny
@@ -40,3 +44,25 @@ def write_study(
         )
     )
     return path
+
+
+def figures(view: StudyView) -> list[dict[str, Any]]:
+    """Records without what the clock decides."""
+    return [
+        {k: v for k, v in r.to_dict().items() if k not in ("started", "finished", "seconds")}
+        for r in view.records
+    ]
+
+
+class Stop:
+    """Interrupts as Ctrl-C does, at one moment of a study."""
+
+    def __init__(self, trial: int, epoch: int) -> None:
+        self.trial, self.epoch = trial, epoch
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, TrialEpoch) and (event.number, event.epoch) == (
+            self.trial,
+            self.epoch,
+        ):
+            raise KeyboardInterrupt

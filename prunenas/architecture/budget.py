@@ -1,7 +1,8 @@
 """Meeting a FLOPs budget before anything is trained.
 
 The proposed ratios are scaled by a common factor (bisection), then single steps of one channel (or
-one divisor) use up what rounding left. The closed form makes both cheap: a few milliseconds.
+one divisor) use up what rounding left, no further off the proportions than it takes. The closed
+form makes both cheap: a few milliseconds.
 """
 
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ from prunenas.architecture.flops import Quadratic, Vector
 Flags = NDArray[np.bool_]
 
 _BISECTIONS = 40  # halves the interval of the factor far below one channel
+_DRIFT = 0.02  # how far a width may lie off its proportion, as a share of the dense width, or
+# one step where that is more; and how often as far, where nothing near the budget is found
+_DRIFTS = (1, 2, 4, 8)
+_NEAR = 0.005  # as a share of the budget
 _CLOSE = 1e-4  # as a share of the budget: nearer than this is near enough
 _ROUNDS = 8
 _STEPS = 4  # that are taken back at once, where single ones don't help
@@ -61,7 +66,16 @@ def project(
             low, best = middle, widths
         else:
             high = middle
-    return _use_up(flops, budget, best, np.where(fixed, best, dense), divisors, fixed)
+    steps = np.maximum(np.round(_DRIFT * dense / divisors), 1) * divisors
+    for drift in _DRIFTS:
+        lower = np.where(fixed, best, np.maximum(best - drift * steps, divisors))
+        upper = np.where(fixed, best, np.minimum(best + drift * steps, dense))
+        found = _use_up(flops, budget, best, lower, upper, divisors)
+        if budget - flops(found) <= _NEAR * budget:
+            break
+    # In the end no group has room for a step more, wherever it lies.
+    limits = np.where(fixed, found, np.floor(dense / divisors) * divisors)
+    return _fill(flops, budget, found, limits, divisors)
 
 
 def rounded(ratios: Vector, dense: Vector, divisors: Vector) -> Vector:
@@ -74,29 +88,25 @@ def rounded(ratios: Vector, dense: Vector, divisors: Vector) -> Vector:
 
 
 def _use_up(
-    flops: Quadratic,
-    budget: int,
-    widths: Vector,
-    limits: Vector,
-    divisors: Vector,
-    fixed: Flags,
+    flops: Quadratic, budget: int, widths: Vector, lower: Vector, upper: Vector, divisors: Vector
 ) -> Vector:
     """Widen single groups; then narrow some by a step or more and widen others, while it helps."""
-    widths = _fill(flops, budget, widths, limits, divisors, fixed)
+    widths = _fill(flops, budget, widths, upper, divisors)
     gap = budget - flops(widths)
     for _ in range(_ROUNDS):
         if gap <= _CLOSE * budget:
             break
         for steps in range(1, _STEPS + 1):
             best, found = gap, widths
-            for narrowed in _moves(steps, widths, divisors, fixed):
+            for narrowed in _moves(steps, widths, lower, divisors):
                 trial = widths - divisors * narrowed
-                trial = _fill(flops, budget, trial, limits, divisors, fixed | (narrowed > 0))
+                # What was narrowed stays so, or the move would be taken back.
+                trial = _fill(flops, budget, trial, np.where(narrowed > 0, trial, upper), divisors)
                 left = budget - flops(trial)
                 if left < best:
                     best, found = left, trial
             if best < gap:
-                widths = _fill(flops, budget, found, limits, divisors, fixed)
+                widths = _fill(flops, budget, found, upper, divisors)
                 gap = budget - flops(widths)
                 break
         else:
@@ -104,31 +114,24 @@ def _use_up(
     return widths
 
 
-def _moves(steps: int, widths: Vector, divisors: Vector, fixed: Flags) -> Iterator[Vector]:
+def _moves(steps: int, widths: Vector, lower: Vector, divisors: Vector) -> Iterator[Vector]:
     """All ways to narrow by so many steps in all; each as the number of steps by group."""
-    free = np.flatnonzero(~fixed)
+    free = np.flatnonzero(widths - divisors >= lower)
     if steps > 1 and comb(len(free) + steps - 1, steps) > _MOVES:
         return
     for chosen in combinations_with_replacement(free, steps):
         narrowed: Vector = np.bincount(chosen, minlength=len(widths)).astype(float)
-        if (widths - narrowed * divisors >= divisors)[free].all():
+        if (widths - narrowed * divisors >= lower)[free].all():
             yield narrowed
 
 
-def _fill(
-    flops: Quadratic,
-    budget: int,
-    widths: Vector,
-    limits: Vector,
-    divisors: Vector,
-    barred: Flags,
-) -> Vector:
+def _fill(flops: Quadratic, budget: int, widths: Vector, upper: Vector, divisors: Vector) -> Vector:
     """Widen by single steps, the dearest that fits first, until none fits."""
     widths = widths.copy()
     while True:
         cost = flops.steps(widths, divisors)
         gap = budget - flops(widths)
-        fits = ~barred & (widths + divisors <= limits) & (cost <= gap) & (cost > 0)
+        fits = (widths + divisors <= upper) & (cost <= gap) & (cost > 0)
         if not fits.any():
             return widths
         index = int(np.argmax(np.where(fits, cost, -1)))

@@ -34,6 +34,7 @@ class Channels:
         self._bound: dict[int, tuple[Run, ...]] = {}
         self._reason: dict[int, str] = {}
         self._divisor: dict[int, int] = {}
+        self._blocks: set[int] = set()  # groups that a grouped convolution reads or makes
 
     def new(self, size: int, *, frozen: str | None = None) -> Axis:
         """A new axis of one new group; ``frozen`` gives the reason why its width can't vary."""
@@ -77,14 +78,25 @@ class Channels:
         for group, _ in self.resolve(axis):
             self._reason.setdefault(group, reason)
 
-    def divide(self, axis: Axis, divisor: int, where: str) -> None:
-        """Ask that ``divisor`` equal parts can be made of every run of the axis."""
-        for group, repeat in self.resolve(axis):
-            step = lcm(self.divisor(group), divisor // gcd(divisor, repeat))
+    def divide(self, axis: Axis, divisor: int, where: str, *, blocks: bool = False) -> None:
+        """Ask that ``divisor`` equal parts can be made of every run of the axis.
+
+        ``blocks`` asks that each part holds the same number of one group's channels, because every
+        part has weights of its own, which several groups' widths would shift between the parts.
+        """
+        runs = self.resolve(axis)
+        if blocks and len(runs) > 1:
+            self.freeze(axis, f"{where}: its {divisor} blocks span channels of several layers")
+            return
+        for group, repeat in runs:
+            part = divisor if blocks else divisor // gcd(divisor, repeat)
+            step = lcm(self.divisor(group), part)
             if self._size[group] % step:
                 self.freeze(axis, f"{where}: its {divisor} parts don't align with the channels")
                 return
             self._divisor[group] = step
+            if blocks:
+                self._blocks.add(group)
 
     def join(self, a: Axis, b: Axis, where: str) -> None:
         """Make two axes of equal length the same; freezes both where they can't be aligned."""
@@ -134,5 +146,7 @@ class Channels:
         if reason is not None:
             self.freeze(runs, reason)
         if divisor > 1:
-            self.divide(runs, divisor, "a grouped convolution")
+            blocks = group in self._blocks
+            operator = "a grouped convolution" if blocks else "a group normalisation"
+            self.divide(runs, divisor, operator, blocks=blocks)
         return True

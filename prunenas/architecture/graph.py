@@ -1,6 +1,10 @@
 """Reading a network: its exported ATen graph, and a walk that follows the channels through it."""
 
+import io
+import logging
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +28,13 @@ class Value:
         shape: Its sizes in the dense network, batch included.
         axes: For each axis, the channels on it; see ``channels``.
         parameter: The name of the parameter or buffer it is, None for anything computed.
+        batched: Whether it has an entry for each input; what is computed of parameters has not.
     """
 
     shape: tuple[int, ...]
     axes: tuple[Axis, ...]
     parameter: str | None = None
+    batched: bool = True
 
 
 @dataclass(slots=True)
@@ -54,8 +60,8 @@ class Product:
     """
 
     factor: int
-    a: Axis
-    b: Axis
+    a: Axis = None
+    b: Axis = None
     divisor: int = 1
 
 
@@ -65,6 +71,7 @@ class Walk:
 
     channels: Channels
     layers: dict[str, Layer]
+    """By every name that a layer has in the network, recorded layers by their own."""
     axes: dict[str, LayerAxes] = field(default_factory=dict)
     products: list[Product] = field(default_factory=list)
     producers: list[tuple[str, int]] = field(default_factory=list)
@@ -82,12 +89,26 @@ class Walk:
         stack = node.meta.get("nn_module_stack")
         return str(list(stack.values())[-1][0]) if stack else None
 
-    def layer_of(self, node: torch.fx.Node, weight: Value | None) -> Layer | None:
-        """The recorded layer whose weight an operator uses; None where no layer is known."""
+    def layer_of(
+        self,
+        node: torch.fx.Node,
+        kind: str,
+        weight: Value | None,
+        sizes: tuple[int, ...],
+    ) -> Layer | None:
+        """The recorded layer of these sizes whose weight an operator uses; None if none is known.
+
+        Only its ``weight`` speaks for a layer, or a normalisation's running mean: a subclass may
+        hold further parameters (low-rank terms, gains) and hand those to operators of their own.
+        """
         if weight is not None and weight.parameter is not None:
-            return self.layers.get(weight.parameter.rpartition(".")[0])
-        # A weight computed on the fly (weight standardisation) still belongs to its module.
-        return self.layers.get(self.module(node) or "")
+            name, _, last = weight.parameter.rpartition(".")
+            if last not in ("weight", "running_mean"):
+                return None
+        else:  # a weight computed on the fly (weight standardisation) still belongs to its module
+            name = self.module(node) or ""
+        layer = self.layers.get(name)
+        return layer if layer is not None and (layer.kind, layer.sizes) == (kind, sizes) else None
 
 
 def export(network: nn.Module, input_shape: tuple[int, ...], *, train: bool) -> Any:
@@ -100,8 +121,7 @@ def export(network: nn.Module, input_shape: tuple[int, ...], *, train: bool) -> 
     network.train(train)
     example = torch.empty((BATCH, *input_shape), device="meta")
     try:
-        with warnings.catch_warnings():  # torch's own deprecations while it traces
-            warnings.simplefilter("ignore")
+        with _quietly():
             return torch.export.export(network, (example,), strict=False)
     except Exception as error:  # tracing runs the network, which may raise anything
         text = " ".join(str(error).split())
@@ -112,21 +132,59 @@ def export(network: nn.Module, input_shape: tuple[int, ...], *, train: bool) -> 
         ) from error
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep what torch says while it traces (deprecations, half a graph) from the user's terminal.
+
+    Where tracing fails, the error says why.
+    """
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
 def follow(program: Any, walk: Walk, rules: Any) -> None:
     """Walk an exported graph in order; each operator's rule says what it does to the channels."""
     kinds = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
-    values: dict[torch.fx.Node, Any] = {}
-    for node in program.graph.nodes:
-        if node.op == "placeholder":
-            values[node] = _input(kinds.get(node.name), node, walk)
-        elif node.op == "get_attr":
-            values[node] = None  # a lifted constant or a submodule of a higher-order operator
+    inputs = {
+        node: _input(kinds.get(node.name), node, walk)
+        for node in program.graph.nodes
+        if node.op == "placeholder"
+    }
+    for value in _flat(_run(program.graph_module, inputs, walk, rules)):
+        for axis in value.axes:
+            walk.channels.freeze(axis, "the network's output")
+
+
+def _run(module: Any, inputs: Mapping[torch.fx.Node, Any], walk: Walk, rules: Any) -> Any:
+    """The values that a graph returns; inputs are those of its placeholders."""
+    values: dict[torch.fx.Node, Any] = dict(inputs)
+    for node in module.graph.nodes:
+        if node.op == "get_attr":  # a lifted constant has no channels
+            held = getattr(module, str(node.target), None)
+            values[node] = held if isinstance(held, torch.fx.GraphModule) else None
         elif node.op == "call_function":
-            values[node] = rules(node, values, walk)
+            given = [values[n] if isinstance(n, torch.fx.Node) else n for n in node.args]
+            inner = next((v for v in given if isinstance(v, torch.fx.GraphModule)), None)
+            if inner is not None and str(node.target) in _WRAPPERS:
+                places = [n for n in inner.graph.nodes if n.op == "placeholder"]
+                rest = given[given.index(inner) + 1 :]
+                found = _run(inner, dict(zip(places, rest, strict=True)), walk, rules)
+                values[node] = list(found) if isinstance(found, (list, tuple)) else found
+            else:
+                values[node] = rules(node, values, walk)
         elif node.op == "output":
-            for value in _flat(torch.fx.node.map_arg(node.args, lambda n: values[n])):
-                for axis in value.axes:
-                    walk.channels.freeze(axis, "the network's output")
+            return torch.fx.node.map_arg(node.args[0], lambda n: values[n])
+    return None
+
+
+_WRAPPERS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
+"""What a block under torch.no_grad or torch.autocast becomes: a graph within the graph."""
 
 
 def _input(spec: Any, node: torch.fx.Node, walk: Walk) -> Value | None:
@@ -138,7 +196,7 @@ def _input(spec: Any, node: torch.fx.Node, walk: Walk) -> Value | None:
     axes: tuple[Axis, ...] = (None,) * len(shape)
     if is_user and len(shape) > 1:
         axes = (None, walk.channels.new(shape[1], frozen="the network's input"), *axes[2:])
-    return Value(shape, axes, None if is_user else spec.target)
+    return Value(shape, axes, None if is_user else spec.target, batched=is_user)
 
 
 def _flat(values: Any) -> list[Value]:

@@ -45,10 +45,11 @@ class Sliced:
     Attributes:
         layer: The layer's name.
         kind: ``"conv"``, ``"linear"`` or ``"norm"``.
-        fan_in: Pieces of the input axis; empty for norms and depthwise convolutions.
+        fan_in: Pieces of the input axis; empty for norms.
         fan_out: Pieces of the output axis, or of a normalisation layer's features.
         groups: The convolution's groups; 1 where weights span all inputs, or for depthwise.
         transposed: Whether the weight has its input axis first.
+        aliases: Further names under which the network holds the layer.
     """
 
     layer: str
@@ -57,6 +58,12 @@ class Sliced:
     fan_out: Pieces
     groups: int
     transposed: bool
+    aliases: tuple[str, ...] = ()
+
+    def holds(self, tensor: str) -> bool:
+        """Whether a tensor of the state dict is the layer's own, or of its parametrizations."""
+        owner = tensor.rpartition(".")[0].partition(".parametrizations.")[0]
+        return owner == self.layer or owner in self.aliases
 
 
 def slices_of(layers: Sequence[Sliced], group: str, *, norms: bool) -> tuple[Slice, ...]:
@@ -85,24 +92,27 @@ def sliced(
     result = {name: tensor.clone() for name, tensor in state.items()}
     for layer in layers:
         rows, columns = _positions(layer.fan_out, kept), _positions(layer.fan_in, kept)
-        for name in (n for n in state if n.rpartition(".")[0] == layer.layer):
-            tensor = state[name]
-            if tensor.dim() == 0:
-                continue
-            if tensor.dim() == 1:
-                result[name] = tensor[rows].clone()
-                continue
-            out_axis, in_axis = (1, 0) if layer.transposed else (0, 1)
-            if layer.groups > 1:
-                result[name] = _grouped(tensor, rows, columns, layer)
-                continue
-            if layer.fan_in:
-                tensor = tensor.index_select(in_axis, columns)
-                tensor = tensor.index_select(out_axis, rows)
-            else:  # depthwise: one filter for each output channel, whichever axis counts inputs
-                tensor = tensor.index_select(0, rows)
-            result[name] = tensor.clone()
+        for name in filter(layer.holds, state):
+            result[name] = _cut(state[name], rows, columns, layer).clone()
     return result
+
+
+def _cut(tensor: Tensor, rows: Tensor, columns: Tensor, layer: Sliced) -> Tensor:
+    """Select along each axis that is as long as the layer's outputs or inputs in the dense net."""
+    axes = [(rows, _length(layer.fan_out)), (columns, _length(layer.fan_in))]
+    if layer.transposed and tensor.dim() > 1:
+        axes.reverse()
+    (_, first), (_, second) = axes
+    if layer.groups > 1 and tensor.shape[:2] == (first, second // layer.groups):
+        return _grouped(tensor, rows, columns, layer)
+    for axis, (kept, length) in enumerate(axes[: tensor.dim()]):
+        if tensor.shape[axis] == length:
+            tensor = tensor.index_select(axis, kept.to(tensor.device))
+    return tensor
+
+
+def _length(pieces: Pieces) -> int:
+    return sum(size * repeat for _, size, repeat in pieces)
 
 
 def _positions(pieces: Pieces, kept: Mapping[str, Tensor]) -> Tensor:
@@ -117,8 +127,7 @@ def _positions(pieces: Pieces, kept: Mapping[str, Tensor]) -> Tensor:
 def _grouped(tensor: Tensor, rows: Tensor, columns: Tensor, layer: Sliced) -> Tensor:
     """A grouped convolution's weight: each block of outputs reads its own block of inputs."""
     blocks = layer.groups
-    fan_in = sum(size * repeat for _, size, repeat in layer.fan_in) // blocks
-    fan_out = sum(size * repeat for _, size, repeat in layer.fan_out) // blocks
+    fan_in, fan_out = _length(layer.fan_in) // blocks, _length(layer.fan_out) // blocks
     parts = []
     for block in range(blocks):
         own_rows = rows[(rows >= block * fan_out) & (rows < (block + 1) * fan_out)]
@@ -127,8 +136,13 @@ def _grouped(tensor: Tensor, rows: Tensor, columns: Tensor, layer: Sliced) -> Te
             first, second = own_columns, own_rows - block * fan_out
         else:
             first, second = own_rows, own_columns - block * fan_in
-        parts.append(tensor.index_select(0, first).index_select(1, second))
+        parts.append(_select(tensor, first, second))
     return torch.cat(parts)
+
+
+def _select(tensor: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    first, second = first.to(tensor.device), second.to(tensor.device)
+    return tensor.index_select(0, first).index_select(1, second)
 
 
 def _check(name: str, indices: Tensor, groups: Mapping[str, tuple[int, int]]) -> None:

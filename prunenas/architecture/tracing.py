@@ -7,7 +7,6 @@ survive this, because the forward pass writes out a size, is frozen with the rea
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from prunenas.architecture.construction import Construction, construct
 from prunenas.architecture.flops import Quadratic, Vector
 from prunenas.architecture.graph import BATCH, LayerAxes, Walk, export, follow
 from prunenas.architecture.inheritance import Piece, Pieces, Sliced
+from prunenas.architecture.proof import Trial
 from prunenas.architecture.source import Constructor, constructor
 from prunenas.architecture.space import ChannelGroup, FrozenGroup, Sizes, Space
 from prunenas.errors import SourceError, TraceError
@@ -51,19 +51,20 @@ def trace(
     dense, device = _record(make, arguments)
     walk = _walk(dense, shape)
     found = _Found(source, arguments, shape, dense, walk)
-    trial = _Trial(make, device)
+    trial = Trial(make, device, dense)
     refused: dict[str, str] = {}
     space = found.space(refused)
-    reason = trial.refuses(space, [group.name for group in space.groups])
-    if reason is not None:
+    for refuses in (trial.fails, trial.fails_at_narrowest, trial.miscounts):
+        if refuses(space, [group.name for group in space.groups]) is None:
+            continue
         for group in space.groups:
-            alone = trial.refuses(space, [group.name])
+            alone = refuses(space, [group.name])
             if alone is not None:
-                refused[group.name] = f"the network does not run at another width: {alone}"
+                refused[group.name] = alone
         space = found.space(refused)
-        reason = trial.refuses(space, [group.name for group in space.groups])
-    if reason is not None:
-        raise TraceError(f"{source} does not run at other widths: {reason}")
+        reason = refuses(space, [group.name for group in space.groups])
+        if reason is not None:
+            raise TraceError(f"{source}: {reason}")
     if not space.groups:
         reasons = sorted({group.reason for group in space.frozen})
         raise TraceError(f"{source} has no channels that can vary: {'; '.join(reasons)[:300]}")
@@ -83,7 +84,13 @@ def _record(make: Constructor, arguments: Mapping[str, Any]) -> tuple[Constructi
 
 def _walk(dense: Construction, shape: tuple[int, ...]) -> Walk:
     network = dense.network.to("meta")
-    layers = {layer.name: layer for layer in dense.layers if layer.name is not None}
+    recorded = {layer.name: layer for layer in dense.layers if layer.name is not None}
+    own = {id(module): name for name, module in network.named_modules()}
+    layers = {
+        name: recorded[own[id(module)]]
+        for name, module in network.named_modules(remove_duplicate=False)
+        if own[id(module)] in recorded
+    }
     walk = Walk(Channels(), layers)
     follow(export(network, shape, train=True), walk, rules.apply)
     if _multiplications(network, shape, train=True) != _multiplications(
@@ -94,41 +101,13 @@ def _walk(dense: Construction, shape: tuple[int, ...]) -> Walk:
     return walk
 
 
-def _multiplications(network: nn.Module, shape: tuple[int, ...], *, train: bool) -> int:
-    """Multiply-adds of one input by torch's own counter, on the meta device."""
+def _multiplications(network: nn.Module, shape: tuple[int, ...], *, train: bool) -> Any:
+    """Multiplications of every module by torch's own counter, on the meta device."""
     network.train(train)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    # Gradients stay on: without them the counter stumbles over views of parameters.
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
         network(torch.empty((BATCH, *shape), device="meta"))
-    return int(counter.get_total_flops()) // (2 * BATCH)
-
-
-@dataclass
-class _Trial:
-    """Builds at other widths and runs; answers with the complaint, or None."""
-
-    make: Constructor
-    device: str | None
-
-    def refuses(self, space: Space, names: Sequence[str]) -> str | None:
-        if not names:
-            return None
-        generator = np.random.default_rng(0)  # unequal, so that false ties and literals show
-        widths = {}
-        for group in space.groups:
-            steps = group.width // group.divisor
-            if group.name in names and steps > 1:
-                low = max(1, steps // 2)
-                widths[group.name] = int(generator.integers(low, steps)) * group.divisor
-        try:
-            architecture = space.architecture(widths=widths)
-            made = construct(
-                self.make, space.arguments, layers=architecture.layers, device=self.device
-            )
-            network = made.network.to("meta").train()
-            network(torch.empty((BATCH, *space.input_shape), device="meta"))
-        except Exception as error:  # whatever the network's own code raises is the answer
-            return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        return None
+    return counter.get_flop_counts()
 
 
 class _Found:
@@ -212,20 +191,23 @@ class _Found:
 
     def _params(self, forms: "_Forms") -> list[tuple[float, Vector, Vector]]:
         """Terms of the parameter count: each layer's own tensors, and the rest as a constant."""
-        one, terms = forms.constant(1), []
+        one, terms, channels = forms.constant(1), [], self._walk.channels
         rest = sum(p.numel() for p in self._dense.network.parameters() if p.requires_grad)
         modules = dict(self._dense.network.named_modules())
         for name, axes in self._walk.axes.items():
-            out = forms(axes.fan_out)
-            for parameter in modules[name].parameters(recurse=False):
-                if not parameter.requires_grad:
+            transposed = bool(getattr(modules[name], "transposed", False))
+            for part, parameter in modules[name].named_parameters():
+                if not parameter.requires_grad or not _own(part):
                     continue
-                if parameter.dim() <= 1:
-                    terms.append((1.0, out, one))
-                elif axes.depthwise:
-                    terms.append((float(prod(parameter.shape[2:])), out, one))
-                else:
-                    terms.append((prod(parameter.shape[2:]) / axes.groups, forms(axes.fan_in), out))
+                shape, ends = parameter.shape, [axes.fan_out, axes.fan_in]
+                if transposed and len(shape) > 1:
+                    ends.reverse()
+                blocks = [1, 1 if axes.depthwise else axes.groups]
+                factors, numel = [one, one], float(parameter.numel())
+                for i, (size, end, block) in enumerate(zip(shape, ends, blocks, strict=False)):
+                    if end is not None and size * block == channels.size(end):
+                        factors[i], numel = forms(end), numel / channels.size(end)
+                terms.append((numel, factors[0], factors[1]))
                 rest -= parameter.numel()
         return [*terms, (float(rest), one, one)]
 
@@ -234,10 +216,15 @@ class _Found:
         return Sliced(
             layer=name,
             kind=axes.layer.kind,
-            fan_in=() if axes.depthwise else self._pieces(axes.fan_in, order),
+            fan_in=self._pieces(axes.fan_in, order),
             fan_out=self._pieces(axes.fan_out, order),
             groups=1 if axes.depthwise else axes.groups,
             transposed=bool(getattr(module, "transposed", False)),
+            aliases=tuple(
+                alias
+                for alias, layer in self._walk.layers.items()
+                if layer.name == name and alias != name
+            ),
         )
 
     def _pieces(self, axis: Axis, order: Mapping[int, int]) -> Pieces:
@@ -249,6 +236,11 @@ class _Found:
             )
             for group, repeat in self._walk.channels.resolve(axis)
         )
+
+
+def _own(parameter: str) -> bool:
+    """Whether a layer's parameter is its own or of its parametrizations, not of a child."""
+    return "." not in parameter or parameter.startswith("parametrizations.")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunenas.cli.options import Device, Storage, Tracking
-from prunenas.places import STUDIES
+from prunenas.places import STUDIES, address
 
 if TYPE_CHECKING:
     from prunenas.cli.lines import Lines
@@ -59,12 +59,12 @@ def run(
             )
     except KeyboardInterrupt:
         again = ["prunenas", "run", str(study)]
-        again += ["--storage", storage] if storage != STUDIES else []
+        again += ["--storage", address(storage)] if storage != STUDIES else []
         raise Interrupted(f"finished trials are kept, go on with `{shlex.join(again)}`") from None
     if not _interactive():
         console.show(tables.front(view.front))
     if view.front:
-        where = f" --storage {shlex.quote(storage)}" if storage != STUDIES else ""
+        where = f" --storage {shlex.quote(address(storage))}" if storage != STUDIES else ""
         console.note(f"export one: prunenas export {shlex.quote(view.name)} exports{where}")
 
 
@@ -78,7 +78,7 @@ def _watcher(spec: "Study", storage: str) -> "Screen | Lines":
     if not _interactive():
         return Lines(progress)
     terms = spec.objective.model_dump(mode="json", exclude_none=True)
-    return Screen(progress, tables.objective(terms), tables.address(storage))
+    return Screen(progress, tables.objective(terms), address(storage))
 
 
 def _interactive() -> bool:

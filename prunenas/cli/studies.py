@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunenas.cli.options import Json, Storage, StudyName
-from prunenas.places import STUDIES
+from prunenas.places import STUDIES, address
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -44,7 +44,7 @@ def status(
     elif views:
         console.show(tables.studies(views))
     else:
-        console.note(f"no studies in {tables.address(storage)}; begin one with `prunenas run FILE`")
+        console.note(f"no studies in {address(storage)}; begin one with `prunenas run FILE`")
 
 
 def best(study: StudyName, storage: Storage = STUDIES, json: Json = False) -> None:
@@ -74,12 +74,11 @@ def best(study: StudyName, storage: Storage = STUDIES, json: Json = False) -> No
 
 def summary(view: "StudyView") -> dict[str, Any]:
     """Return what ``--json`` says of a study."""
-    from prunenas.cli import tables
     from prunenas.cli.progress import time_left
 
     return {
         "name": view.name,
-        "storage": tables.address(view.storage),
+        "storage": address(view.storage),
         "objective": dict(view.objective),
         "trials": {
             "total": view.trials_total,

@@ -1,6 +1,5 @@
 """Fronts, studies and lists as tables."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -69,18 +68,6 @@ def objective(terms: Mapping[str, Any]) -> str:
 
 
 _OBJECTIVES = {"flops": "FLOPs"}
-
-
-def address(storage: str) -> str:
-    """Return a storage's URL as it may be shown: without the password.
-
-    >>> address("postgresql://ada:secret@host/studies")
-    'postgresql://ada:***@host/studies'
-    """
-    return _PASSWORD.sub(r"\1:***@", storage)
-
-
-_PASSWORD = re.compile(r"^([a-zA-Z][\w+.-]*://[^:/@]*):[^/]*@")
 
 
 def states(counts: Mapping[str, int]) -> Text:

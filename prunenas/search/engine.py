@@ -26,7 +26,7 @@ from prunenas.search.events import (
 from prunenas.search.ledger import Ledger
 from prunenas.search.projection import dense_figures, mappings, opened, tracker_of
 from prunenas.search.proposal import propose
-from prunenas.search.storage import claim
+from prunenas.search.storage import claim, open_storage
 from prunenas.search.view import StudyView
 from prunenas.search.weights import Weights
 from prunenas.spec import Study, check_widths
@@ -70,7 +70,8 @@ def run_study(
         raise SpecError(dict.fromkeys(mistakes))
     with ExitStack() as stack:
         stack.enter_context(claim(storage, study.name, home / "locks"))
-        ledger = Ledger.begin(storage, study, space)
+        opened_storage = stack.enter_context(open_storage(storage))
+        ledger = Ledger.begin(opened_storage, storage, study, space)
         return _Run(study, data, space, ledger, chosen, warn, watch, home).run(tracking)
 
 

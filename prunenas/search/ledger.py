@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import optuna
+from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from prunenas.architecture import Space
 from prunenas.errors import StudyError, unknown
+from prunenas.places import address
 from prunenas.search.front import front_of
 from prunenas.search.samplers import sampler
 from prunenas.search.storage import open_storage
@@ -38,14 +40,12 @@ class Ledger:
         self._url = url
 
     @classmethod
-    def begin(cls, url: str, study: Study, space: Space) -> "Ledger":
+    def begin(cls, storage: RDBStorage, url: str, study: Study, space: Space) -> "Ledger":
         """Open a study to run it: a new one, or the one of that name with the same settings.
 
         Raises:
-            StudyError: The storage can't be opened, or it has a study of that name with other
-                settings.
+            StudyError: The storage has a study of that name with other settings.
         """
-        storage = open_storage(url)
         directions = [StudyDirection.MAXIMIZE]
         if study.objective.minimize is not None:
             directions.append(StudyDirection.MINIMIZE)
@@ -61,7 +61,7 @@ class Ledger:
         if stored is None:
             if found.trials:
                 raise StudyError(
-                    f"study {study.name!r} in {url} was not made by prunenas; "
+                    f"study {study.name!r} in {address(url)} was not made by prunenas; "
                     "give yours another name"
                 )
             with warnings.catch_warnings():  # of metric names, which Optuna calls experimental
@@ -78,7 +78,7 @@ class Ledger:
         elif differences := list(_differences(stored, settings)):
             shown = "; ".join(differences[:4]) + ("; …" if len(differences) > 4 else "")
             raise StudyError(
-                f"study {study.name!r} in {url} was begun with other settings: {shown}. "
+                f"study {study.name!r} in {address(url)} was begun with other settings: {shown}. "
                 "Give the study another name, or another --storage"
             )
         found.set_user_attr("text", study.text)
@@ -86,18 +86,16 @@ class Ledger:
         return cls(found, url)
 
     @classmethod
-    def read(cls, url: str, name: str) -> "Ledger":
+    def read(cls, storage: RDBStorage, url: str, name: str) -> "Ledger":
         """Open a study to look at it.
 
         Raises:
-            StudyError: There is no such storage or study; names those there are.
+            StudyError: There is no such study; names those there are.
         """
-        storage = open_storage(url, create=False)
-        known = names(url)
+        known = optuna.get_all_study_names(storage)
         if name not in known:
-            raise StudyError(
-                unknown("study", name, known) if known else f"there are no studies in {url}"
-            )
+            none = f"there are no studies in {address(url)}"
+            raise StudyError(unknown("study", name, known) if known else none)
         return cls(optuna.load_study(study_name=name, storage=storage), url)
 
     @property
@@ -154,7 +152,7 @@ class Ledger:
         kept: Mapping[str, Any] = self._study.user_attrs
         name = self._study.study_name
         if "settings" not in kept:
-            raise StudyError(f"study {name!r} in {self._url} was not made by prunenas")
+            raise StudyError(f"study {name!r} in {address(self._url)} was not made by prunenas")
         trials = self._study.get_trials(deepcopy=False)
         records = tuple(_records(trials))
         counts: dict[str, int] = {}
@@ -190,7 +188,8 @@ def read_study(storage: str, name: str) -> StudyView:
     Raises:
         StudyError: There is no such storage or study; names those there are.
     """
-    return Ledger.read(storage, name).view()
+    with open_storage(storage, create=False) as opened:
+        return Ledger.read(opened, storage, name).view()
 
 
 def names(url: str) -> list[str]:
@@ -199,7 +198,8 @@ def names(url: str) -> list[str]:
     Raises:
         StudyError: There is no such storage.
     """
-    return sorted(optuna.get_all_study_names(open_storage(url, create=False)))
+    with open_storage(url, create=False) as storage:
+        return sorted(optuna.get_all_study_names(storage))
 
 
 def _records(trials: list[FrozenTrial]) -> Iterator[Record]:

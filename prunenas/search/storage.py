@@ -2,33 +2,57 @@
 
 import hashlib
 import warnings
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from sqlalchemy.exc import SQLAlchemyError
 
 from prunenas.errors import StudyError
+from prunenas.places import address
 
 _BUSY_SECONDS = 60
 """How long a writer waits for another one's lock on an SQLite file."""
 
+_CONNECT_SECONDS = 10
+"""How long a server may take to accept a connection."""
+
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-def open_storage(url: str, *, create: bool = True) -> RDBStorage:
-    """Open a storage, or make it.
+@contextmanager
+def open_storage(url: str, *, create: bool = True) -> Iterator[RDBStorage]:
+    """Open a storage, or make it; its connections are closed with the block.
 
     Args:
-        url: A SQLAlchemy URL, such as ``sqlite:///studies.db`` or ``postgresql+psycopg://...``.
+        url: A SQLAlchemy URL, such as ``sqlite:///studies.db`` or ``postgresql://USER@HOST/NAME``.
         create: Whether a SQLite file that doesn't exist is made.
 
     Raises:
-        StudyError: The URL is none, the server doesn't answer, or the file is no study storage.
+        StudyError: The URL is none, the server doesn't answer, or the file is no study storage;
+            or it fails while it is in use, as a server does that goes down.
     """
+    storage = _opened(url, create)
+    try:
+        yield storage
+    except (StorageInternalError, SQLAlchemyError) as error:
+        raise StudyError(
+            f"storage {address(url)} can't be used any more: {_reason(error)}. "
+            "What it has is kept; the same command goes on from there"
+        ) from error
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _opened(url: str, create: bool) -> RDBStorage:
     path = sqlite_path(url)
-    options: dict[str, object] = {}
+    options: dict[str, Any] = {"pool_pre_ping": True}  # a server may restart between two trials
     if path is not None:
         if not create and not path.exists():
             raise StudyError(f"there are no studies in {url}: {path} does not exist")
@@ -37,19 +61,23 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
         except OSError as error:
             raise StudyError(f"storage {url} can't be made: {error.strerror or error}") from error
         options = {"connect_args": {"timeout": _BUSY_SECONDS}}
+    elif "@" in url.partition("?")[0].rpartition("@")[0]:
+        raise StudyError(
+            f"storage {address(url)} can't be opened: an @ in a user's name or password is "
+            "written %40"
+        )
+    elif url.startswith(_POSTGRESQL):
+        options["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
     try:
         with warnings.catch_warnings():  # of Optuna's features that it calls experimental
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            storage = RDBStorage(url, engine_kwargs=options)
+            storage = RDBStorage(_with_driver(url), engine_kwargs=options)
         if path is not None:
             with storage.engine.connect() as connection:
                 # Readers (status, the dashboard) and the writer don't wait for each other.
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
     except Exception as error:  # SQLAlchemy, its drivers and Alembic raise what they like
-        text = " ".join(str(error).split())
-        raise StudyError(
-            f"storage {_without_password(url)} can't be opened: {text[:200]}"
-        ) from error
+        raise StudyError(f"storage {address(url)} can't be opened: {_reason(error)}") from error
     return storage
 
 
@@ -62,25 +90,51 @@ def sqlite_path(url: str) -> Path | None:
 def claim(url: str, study: str, folder: Path) -> AbstractContextManager[object]:
     """Hold a study for this process; released with the process, however it ends.
 
+    Args:
+        url: The storage. An SQLite file has the lock beside it, wherever it is opened from.
+        study: The study's name.
+        folder: Where the lock of a server's study is kept, for the processes of this folder.
+
     Raises:
-        StudyError: Another process of this machine runs the study.
+        StudyError: Another process runs the study.
     """
     path = sqlite_path(url)
-    key = str(path.resolve()) if path is not None else url
-    name = hashlib.sha256(f"{key}\n{study}".encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{name}.lock")
+    if path is not None:
+        lock = FileLock(path.with_name(f"{path.name}.{study}.lock"))
+    else:
+        name = hashlib.sha256(f"{url}\n{study}".encode()).hexdigest()[:16]
+        lock = FileLock(folder / f"{name}.lock")
+    try:
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(
+            f"storage {address(url)} can't be made: {error.strerror or error}"
+        ) from error
     try:
         return lock.acquire(timeout=0)
     except Timeout as error:
         raise StudyError(
-            f"study {study!r} is being run by another process on this machine; "
-            "wait for it or end it first"
+            f"study {study!r} is being run by another process; wait for it or end it first"
         ) from error
 
 
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    user = credentials.partition(":")[0]
-    return f"{scheme}{separator}{user}{at}{host}"
+_POSTGRESQL = ("postgresql://", "postgresql+psycopg://")
+
+
+def _with_driver(url: str) -> str:
+    """The URL with psycopg 3, which SQLAlchemy took for PostgreSQL's driver only in version 2.1."""
+    rest = url.removeprefix(_POSTGRESQL[0])
+    return url if rest == url else _POSTGRESQL[1] + rest
+
+
+def _reason(error: BaseException) -> str:
+    """What the database or its driver said, in one line."""
+    if isinstance(error, ImportError):
+        return (
+            "the driver of this database is not installed; PostgreSQL's comes with "
+            "`pip install 'prunenas[postgresql]'`"
+        )
+    if isinstance(error, StorageInternalError) and error.__cause__ is not None:
+        error = error.__cause__
+    error = getattr(error, "orig", None) or error  # without what SQLAlchemy adds
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,117 @@
+"""Trying a space out before it is believed: networks at other widths are built, run and counted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prunenas.architecture.construction import Construction, construct
+from prunenas.architecture.flops import count_flops
+from prunenas.architecture.graph import BATCH
+from prunenas.architecture.source import Constructor
+from prunenas.architecture.space import ChannelGroup, Space
+
+
+@dataclass
+class Trial:
+    """Builds at other widths and runs; answers with the complaint, or None."""
+
+    make: Constructor
+    device: str | None
+    dense: Construction
+
+    def fails(self, space: Space, names: Sequence[str]) -> str | None:
+        """Why the network is wrong when these groups have other widths."""
+        return self._fails(space, _other(space, names), "another width")
+
+    def fails_at_narrowest(self, space: Space, names: Sequence[str]) -> str | None:
+        """Why the network is wrong when these groups are at their narrowest."""
+        chosen = [group for group in space.groups if group.name in names]
+        narrowest = {group.name: group.divisor for group in chosen}
+        where = " and ".join(sorted({f"width {width}" for width in narrowest.values()}))
+        return self._fails(space, narrowest, where)
+
+    def miscounts(self, space: Space, names: Sequence[str]) -> str | None:
+        """How fvcore's count differs from the closed form when these groups have other widths.
+
+        It takes memory and time, so that only what runs should be counted.
+        """
+        widths = _other(space, names)
+        if not widths:
+            return None
+        try:
+            counted = count_flops(_with_memory(self._network(space, widths)), space.input_shape)
+        except Exception as error:  # it ran without memory, but fvcore can't trace it
+            return f"its FLOPs can't be counted: {_one_line(error)}"
+        if counted == space.flops(widths):
+            return None
+        return (
+            "its FLOPs are not a closed form of the widths: fvcore counts "
+            f"{counted:,}, its layers make {space.flops(widths):,}"
+        )
+
+    def _network(self, space: Space, widths: Mapping[str, int]) -> nn.Module:
+        layers = space.architecture(widths=widths).layers
+        return construct(self.make, space.arguments, layers=layers, device=self.device).network
+
+    def _fails(self, space: Space, widths: Mapping[str, int], where: str) -> str | None:
+        if not widths:
+            return None
+        try:
+            network = self._network(space, widths).to("meta")
+            for train in (True, False):
+                network.train(train)(torch.empty((BATCH, *space.input_shape), device="meta"))
+        except Exception as error:  # whatever the network's own code raises is the answer
+            return f"the network does not run at {where}: {_one_line(error)}"
+        kept = {
+            group.name: _first_of_each_block(group, widths[group.name])
+            for group in space.groups
+            if group.name in widths
+        }
+        wanted = space.inherit(self.dense.network.state_dict(), kept)
+        for name, tensor in network.state_dict().items():
+            if tensor.shape != wanted[name].shape:
+                return f"{name!r} does not follow the sizes of the layers"
+        params = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        if params != space.params(widths):
+            return f"it has {params:,} parameters where its layers make {space.params(widths):,}"
+        return None
+
+
+def _other(space: Space, names: Sequence[str]) -> dict[str, int]:
+    """Widths from half of the dense ones up for these groups."""
+    generator = np.random.default_rng(0)  # unequal, so that false ties and literals show
+    widths = {}
+    for group in space.groups:
+        steps = group.width // group.divisor
+        if group.name in names and steps > 1:
+            low = max(1, steps // 2)
+            widths[group.name] = int(generator.integers(low, steps)) * group.divisor
+    return widths
+
+
+def _first_of_each_block(group: ChannelGroup, width: int) -> Tensor:
+    block, stay = group.width // group.divisor, width // group.divisor
+    return (torch.arange(group.divisor)[:, None] * block + torch.arange(stay)).flatten()
+
+
+def _with_memory(network: nn.Module) -> nn.Module:
+    """The network with zeros for what has no memory; other buffers hold indices and stay."""
+    zeros: dict[int, Tensor] = {}  # by what they replace: tied parameters stay tied
+    for module in network.modules():
+        tensors: list[dict[str, Any]] = [module._parameters, module._buffers]
+        for held in tensors:
+            for name, tensor in held.items():
+                if tensor is not None and tensor.is_meta:
+                    zero: Tensor = torch.zeros_like(tensor, device="cpu")
+                    if isinstance(tensor, nn.Parameter):
+                        zero = nn.Parameter(zero, tensor.requires_grad)
+                    held[name] = zeros.setdefault(id(tensor), zero)
+    return network
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
