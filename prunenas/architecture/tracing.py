@@ -14,13 +14,13 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from prunenas.architecture import rules
 from prunenas.architecture.channels import Axis, Channels
 from prunenas.architecture.construction import Construction, construct
 from prunenas.architecture.flops import Quadratic, Vector
 from prunenas.architecture.graph import BATCH, LayerAxes, Walk, export, follow
 from prunenas.architecture.inheritance import Piece, Pieces, Sliced
 from prunenas.architecture.proof import Trial
+from prunenas.architecture.rules import apply
 from prunenas.architecture.source import Constructor, constructor
 from prunenas.architecture.space import ChannelGroup, FrozenGroup, Sizes, Space
 from prunenas.errors import SourceError, TraceError
@@ -92,12 +92,12 @@ def _walk(dense: Construction, shape: tuple[int, ...]) -> Walk:
         if own[id(module)] in recorded
     }
     walk = Walk(Channels(), layers)
-    follow(export(network, shape, train=True), walk, rules.apply)
+    follow(export(network, shape, train=True), walk, apply)
     if _multiplications(network, shape, train=True) != _multiplications(
         network, shape, train=False
     ):  # auxiliary heads, say: inference is what counts, the groups of both must hold
         walk.products.clear()
-        follow(export(network, shape, train=False), walk, rules.apply)
+        follow(export(network, shape, train=False), walk, apply)
     return walk
 
 

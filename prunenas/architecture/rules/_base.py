@@ -1,0 +1,98 @@
+"""What rules are made of: their form, and what several of them do."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from prunenas.architecture.channels import Axis
+from prunenas.architecture.flops import COUNTED
+from prunenas.architecture.graph import BATCH, Product, Value, Walk
+
+Shape = tuple[int, ...]
+Axes = tuple[Axis, ...]
+Arguments = Mapping[str, Any]
+Rule = Callable[[Arguments, Sequence[Shape], Walk, torch.fx.Node], Axes | list[Axes]]
+
+FOREIGN = "uses a weight that no layer made by the constructor holds (a parameter, a copied layer)"
+"""Why channels that such an operator reads are frozen."""
+
+
+def operands(arguments: Arguments) -> list[Value]:
+    found: list[Value] = []
+    for value in arguments.values():
+        if isinstance(value, Value):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found.extend(v for v in value if isinstance(v, Value))
+    return found
+
+
+def plain(shape: Shape) -> Axes:
+    return (None,) * len(shape)
+
+
+def opaque(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node) -> list[Axes]:
+    reason = f"{walk.where(node)} has no rule for channels"
+    for value in operands(a):
+        for axis in value.axes:
+            walk.channels.freeze(axis, reason)
+    multiplied = _multiplied(node)
+    if multiplied:  # by frozen sizes alone
+        walk.products.append(Product(for_one(multiplied, *operands(a))))
+    axes = [plain(shape) for shape in shapes]
+    return axes if isinstance(node.meta.get("val"), (list, tuple)) else axes[0]  # type: ignore[return-value]
+
+
+def _multiplied(node: torch.fx.Node) -> int:
+    """Multiply-adds of an operator such as einsum in the traced batch, by torch's own counter."""
+    name = str(node.target).removeprefix("aten.").partition(".")[0].rstrip("_")
+    if name not in COUNTED:
+        return 0
+    args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["val"])
+    function: Any = node.target
+    fake = next(v for v in _leaves((args, kwargs)) if isinstance(v, FakeTensor))
+    with fake.fake_mode, torch.no_grad(), FlopCounterMode(display=False) as counter:
+        function(*args, **kwargs)
+    return int(counter.get_total_flops()) // 2
+
+
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    return [x for v in value for x in _leaves(v)] if isinstance(value, (list, tuple)) else [value]
+
+
+def for_one(count: int, *operands: Value) -> int:
+    """What of a count in the traced batch falls to one input; parameters' own products fully."""
+    return count // BATCH if any(operand.batched for operand in operands) else count
+
+
+def fixed_axis(axis: Axis, size: int, walk: Walk, node: torch.fx.Node) -> Axis:
+    """The axis, or a frozen one where the graph lost track of the channels."""
+    if axis is not None:
+        return axis
+    return walk.channels.new(size, frozen=f"{walk.where(node)} reads an axis of fixed size")
+
+
+def broadcast(
+    tensors: list[Value], position: int, rank: int, size: int, walk: Walk, node: torch.fx.Node
+) -> Axis:
+    result: Axis = None
+    fixed: str | None = None
+    for tensor in tensors:
+        own = position - (rank - len(tensor.shape))
+        if own < 0 or tensor.shape[own] != size or size == 1:
+            continue
+        axis = tensor.axes[own]
+        if axis is None:
+            fixed = fixed or (f"parameter {tensor.parameter!r}" if tensor.parameter else "a tensor")
+        elif result is None:
+            result = axis
+        else:
+            walk.channels.join(result, axis, f"{walk.where(node)} joins channels in another order")
+    if fixed is not None and result is not None:
+        walk.channels.freeze(result, f"{walk.where(node)} meets {fixed} of fixed size")
+    return result
