@@ -145,3 +145,10 @@ def test_a_record_that_can_not_be_written_holds_up_no_other(
     parent, children = tracked.study_runs(f"sqlite:///{tmp_path}/mlflow.db")
     assert [run.data.tags["prunenas.trial"] for run in children] == ["1"]
     assert parent.info.status == "FINISHED"
+
+
+def test_a_password_in_the_address_is_not_told() -> None:
+    with pytest.raises(TrackingError) as caught:
+        check_reachable("http://ada:secret@127.0.0.1:9")
+    assert "http://ada:***@127.0.0.1:9" in str(caught.value)
+    assert "secret" not in str(caught.value)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from prunenas.errors import TrackingError, unknown
-from prunenas.places import TRACKING_CONFIG
+from prunenas.places import TRACKING_CONFIG, address
 
 EMBEDDED = "sqlite:///mlflow.db"
 """Tracking URI unless something else is said: a database in the current folder."""
@@ -84,7 +84,7 @@ def _resolve(uri: str) -> tuple[str, Path]:
     if scheme not in (*SERVERS, *DATABASES):
         raise TrackingError(
             f"a tracking URI is a server (http://, https://) or a database "
-            f"({', '.join(f'{name}://' for name in DATABASES)}), but it is {uri!r}"
+            f"({', '.join(f'{name}://' for name in DATABASES)}), but it is {address(uri)!r}"
         )
     if scheme in SERVERS:
         try:
@@ -92,14 +92,16 @@ def _resolve(uri: str) -> tuple[str, Path]:
         except ValueError:
             usable = False
         if not usable:
-            raise TrackingError(f"a tracking server is http://HOST:PORT, but it is {uri!r}")
+            raise TrackingError(
+                f"a tracking server is http://HOST:PORT, but it is {address(uri)!r}"
+            )
         return uri.rstrip("/"), Path.cwd()
     if scheme != "sqlite":
         return uri, Path.cwd()
     head, _, name = uri.partition(":///")
     if not name or name.startswith(":memory:"):
         raise TrackingError(
-            f"a SQLite tracking URI names a file (sqlite:///mlflow.db), but it is {uri!r}"
+            f"a SQLite tracking URI names a file (sqlite:///mlflow.db), but it is {address(uri)!r}"
         )
     database = Path(name).absolute()
     return f"{head}:///{database.as_posix()}", database.parent

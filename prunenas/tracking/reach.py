@@ -3,6 +3,7 @@
 import threading
 
 from prunenas.errors import TrackingError
+from prunenas.places import address
 from prunenas.tracking.config import SERVERS
 from prunenas.tracking.quiet import mlflow_at_work, reason
 
@@ -52,4 +53,4 @@ def check_reachable(uri: str) -> None:
         if asking.is_alive():
             trouble.append(f"silent for {_PATIENCE:.0f} seconds")
     if trouble:
-        raise TrackingError(f"no tracking server answers at {uri}: {trouble[0]}")
+        raise TrackingError(f"no tracking server answers at {address(uri)}: {trouble[0]}")
