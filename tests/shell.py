@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_SAID_ELSEWHERE = ("CI", "MLFLOW_TRACKING_URI", "PRUNENAS_STORAGE")
+_SAID_ELSEWHERE = ("CI", "COLUMNS", "MLFLOW_TRACKING_URI", "PRUNENAS_STORAGE")
 """Variables that would answer for the test where it wants the default."""
 
 

@@ -21,7 +21,7 @@ from prunenas.search import StudyView, open_study
 from prunenas.spec import load_study
 from prunenas.tracking import read_config
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("quickstart")]  # one run serves all
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,6 @@ def test_a_block_runs(block: Block, folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("quickstart")
 @pytest.mark.parametrize("block", [b for b in RUN if b.mark == "fixture: quickstart"], ids=name)
 def test_a_block_runs_after_the_main_job(
     block: Block, quickstart: Quickstart, tmp_path_factory: pytest.TempPathFactory
