@@ -136,6 +136,7 @@ class Cache:
 def _read(path: Path) -> Entry:
     with safe_open(path, framework="pt") as file:
         about = file.metadata() or {}
+        # The open file is no mapping: only keys() lists it.
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if about["format"] != _FORMAT or about["checksum"] != _checksum(tensors, about["meta"]):
         raise ValueError("checksum")

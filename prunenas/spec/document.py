@@ -17,6 +17,7 @@ because names of channel groups have dots themselves."""
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's core schema: PyYAML's own (1.1) reads ``1e-4`` as text and ``no`` as false."""
 
+    # PyYAML looks this name up on the class; an empty one of our own drops YAML 1.1's rules.
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
 

@@ -34,7 +34,9 @@ def plain(shape: Shape) -> Axes:
     return (None,) * len(shape)
 
 
-def opaque(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node) -> list[Axes]:
+def opaque(
+    a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node
+) -> Axes | list[Axes]:
     reason = f"{walk.where(node)} has no rule for channels"
     for value in operands(a):
         for axis in value.axes:
@@ -43,7 +45,7 @@ def opaque(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Nod
     if multiplied:  # by frozen sizes alone
         walk.products.append(Product(for_one(multiplied, *operands(a))))
     axes = [plain(shape) for shape in shapes]
-    return axes if isinstance(node.meta.get("val"), (list, tuple)) else axes[0]  # type: ignore[return-value]
+    return axes if isinstance(node.meta.get("val"), (list, tuple)) else axes[0]
 
 
 def _multiplied(node: torch.fx.Node) -> int:

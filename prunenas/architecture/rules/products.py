@@ -10,7 +10,9 @@ from prunenas.architecture.rules._base import Arguments, Axes, Shape, for_one, p
 from prunenas.architecture.rules.elementwise import pointwise
 
 
-def matmul(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node) -> Axes:
+def matmul(
+    a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node
+) -> Axes | list[Axes]:
     """Batched matrix product (..., M, K) x (..., K, N)."""
     factors = ("self", "other", "mat1", "mat2")
     x, y = [value for name, value in a.items() if name in factors][-2:]
@@ -38,14 +40,20 @@ def matmul(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Nod
     return (*plain(shape[:-1]), y.axes[-1])
 
 
-def addmm(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node) -> Axes:
+def addmm(
+    a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node
+) -> Axes | list[Axes]:
     """A matrix product to which a tensor is added."""
     factors = {("self" if "1" in k else "other"): a[k] for k in a if k[:3] in ("mat", "bat")}
-    product = Value(shapes[0], matmul(factors, shapes, walk, node))
+    axes = matmul(factors, shapes, walk, node)
+    assert isinstance(axes, tuple)  # one product, one output
+    product = Value(shapes[0], axes)
     return pointwise({"self": a["self"], "other": product}, shapes, walk, node)
 
 
-def attention(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node) -> Axes:
+def attention(
+    a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node
+) -> Axes | list[Axes]:
     """softmax(q k') v for each head: q and k share their features, the output has those of v."""
     q, k, v = a["query"], a["key"], a["value"]
     for tensor in (q, k, v, *(value for value in [a.get("attn_mask")] if value is not None)):

@@ -114,7 +114,9 @@ def squeeze(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.No
     return tuple(axis for i, axis in enumerate(x.axes) if i not in gone or x.shape[i] > 1)
 
 
-def permute(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node) -> Axes:
+def permute(
+    a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node
+) -> Axes | list[Axes]:
     """Axes change places."""
     x: Value = a["self"] if "self" in a else a["input"]
     rank = len(x.shape)
@@ -135,7 +137,7 @@ def permute(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.No
     elif rank == 2 or str(node.target).startswith("aten.mT"):
         order[-2:] = [rank - 1, rank - 2]
     else:
-        return opaque(a, shapes, walk, node)  # type: ignore[return-value]
+        return opaque(a, shapes, walk, node)
     return tuple(x.axes[i] for i in order)
 
 
