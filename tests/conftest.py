@@ -1,6 +1,7 @@
 """Fixtures that several rooms' tests share."""
 
 import functools
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -8,6 +9,10 @@ from pathlib import Path
 
 import pytest
 from quickstart import Quickstart, main_job
+
+# A shell that starts the tests in the background makes them ignore Ctrl-C, and every process that
+# they start with them; some of those are asked to answer it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _Quiet(SimpleHTTPRequestHandler):
