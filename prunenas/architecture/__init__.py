@@ -2,7 +2,9 @@
 
 from prunenas.architecture.construction import build
 from prunenas.architecture.flops import count_flops
+from prunenas.architecture.groups import Block, ChannelGroup, FrozenGroup
 from prunenas.architecture.inheritance import Slice
+from prunenas.architecture.selection import ChannelSelection
 from prunenas.architecture.source import (
     check_source,
     fill_arguments,
@@ -10,13 +12,15 @@ from prunenas.architecture.source import (
     own_models,
     torchvision_models,
 )
-from prunenas.architecture.space import ChannelGroup, FrozenGroup, Space
+from prunenas.architecture.space import Space
 from prunenas.architecture.tracing import trace
 from prunenas.architecture.value import Architecture, Layer
 
 __all__ = [
     "Architecture",
+    "Block",
     "ChannelGroup",
+    "ChannelSelection",
     "FrozenGroup",
     "Layer",
     "Slice",

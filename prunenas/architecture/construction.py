@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from prunenas.architecture.removal import remove
+from prunenas.architecture.selection import ChannelSelection
 from prunenas.architecture.source import Constructor, constructor
 from prunenas.architecture.value import Architecture, Layer
 from prunenas.errors import SourceError
@@ -31,6 +33,7 @@ _SIZED: tuple[tuple[type[nn.Module], str, tuple[str, ...]], ...] = (
     (nn.RMSNorm, "norm", ("normalized_shape",)),
     (nn.GroupNorm, "norm", ("num_channels",)),
     (nn.PReLU, "norm", ("num_parameters",)),
+    (ChannelSelection, "select", ("channels", "selected")),
 )
 
 # Substitution replaces constructors of torch's classes for a moment: one thread at a time.
@@ -104,10 +107,22 @@ def build(architecture: Architecture, *, seed: int | None = None, trust: bool = 
     """
     make = constructor(architecture.source, trust=trust)
     if seed is None:
-        return construct(make, architecture.arguments, layers=architecture.layers).network.train()
+        return realise(make, architecture)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return construct(make, architecture.arguments, layers=architecture.layers).network.train()
+        return realise(make, architecture)
+
+
+def realise(make: Constructor, architecture: Architecture, device: str | None = None) -> nn.Module:
+    """Build with a constructor at hand; see ``build``, and ``construct`` for ``device``."""
+    arguments, layers = architecture.arguments, architecture.layers
+    network = construct(make, arguments, layers=layers, device=device).network
+    for name, kept in architecture.selections.items():
+        index = network.get_submodule(name).get_buffer("index")
+        index.copy_(torch.tensor(kept, device=index.device))
+    for modules in architecture.removed.values():
+        remove(network, modules)
+    return network.train()
 
 
 @contextmanager

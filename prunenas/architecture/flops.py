@@ -8,6 +8,7 @@ import copy
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -113,6 +114,52 @@ _HANDLES = {
 """What fvcore 0.1.5 does not count, or not right; each takes and returns what its handles do."""
 
 
+@dataclass(frozen=True)
+class Terms:
+    """Products of linear forms in ``w = (1, width of group 1, 2, ...)``, each owned by a module.
+
+    Term i is ``factors[i] * (a[i] @ w) * (b[i] @ w)``; ``a`` and ``b`` have shape (terms, len(w)).
+    """
+
+    owners: tuple[str, ...]
+    factors: Vector
+    a: Vector
+    b: Vector
+
+    @classmethod
+    def of(cls, size: int, terms: Sequence[tuple[str, float, Vector, Vector]]) -> "Terms":
+        """Of terms (owner, factor, a, b); ``size`` is ``len(w)``."""
+        return cls(
+            tuple(owner for owner, *_ in terms),
+            np.array([factor for _, factor, _, _ in terms], dtype=float),
+            np.array([a for _, _, a, _ in terms], dtype=float).reshape(len(terms), size),
+            np.array([b for *_, b in terms], dtype=float).reshape(len(terms), size),
+        )
+
+    def quadratic(self) -> "Quadratic":
+        """Their sum."""
+        return Quadratic((self.a * self.factors[:, None]).T @ self.b)
+
+    def by_owner(self, widths: Vector) -> dict[str, int]:
+        """The sum for each owner at ``widths``, shape (groups,)."""
+        w = np.concatenate(([1.0], widths))
+        sums: dict[str, float] = {}
+        values = self.factors * (self.a @ w) * (self.b @ w)
+        for owner, value in zip(self.owners, values, strict=True):
+            sums[owner] = sums.get(owner, 0.0) + float(value)
+        return {owner: round(value) for owner, value in sums.items()}
+
+    def only(self, rows: Sequence[int], columns: Vector) -> "Terms":
+        """These terms, in the variables that ``w = columns @ w'`` is made of."""
+        index = list(rows)
+        return Terms(
+            tuple(self.owners[row] for row in index),
+            self.factors[index],
+            self.a[index] @ columns,
+            self.b[index] @ columns,
+        )
+
+
 class Quadratic:
     """A sum of products of widths: ``w' Q w`` with ``w = (1, width of group 1, 2, ...)``.
 
@@ -122,14 +169,6 @@ class Quadratic:
     def __init__(self, matrix: Vector) -> None:
         self._matrix = matrix
         self._symmetric = matrix + matrix.T
-
-    @classmethod
-    def sum(cls, size: int, terms: Sequence[tuple[float, Vector, Vector]]) -> "Quadratic":
-        """Of terms (factor, a, b), each ``factor * (a @ w) * (b @ w)``; ``size`` is ``len(w)``."""
-        matrix = np.zeros((size, size))
-        for factor, a, b in terms:
-            matrix += factor * np.outer(a, b)
-        return cls(matrix)
 
     def __call__(self, widths: Vector) -> int:
         """The value at ``widths``, shape (groups,)."""

@@ -56,13 +56,14 @@ class LayerAxes:
 class Product:
     """One operator that multiplies: its multiply-adds for one input are factor x a x b.
 
-    A None axis stands for 1.
+    A None axis stands for 1. ``module`` names the innermost module that runs the operator.
     """
 
     factor: int
     a: Axis = None
     b: Axis = None
     divisor: int = 1
+    module: str = ""
 
 
 @dataclass
@@ -76,6 +77,8 @@ class Walk:
     products: list[Product] = field(default_factory=list)
     producers: list[tuple[str, int]] = field(default_factory=list)
     """Layers that open channels, in forward order, each with its output's rows x columns."""
+    normalised: dict[str, str] = field(default_factory=dict)
+    """For channel selection layers, the normalisation layer whose output they read."""
 
     def where(self, node: torch.fx.Node) -> str:
         """Operator and layer of a node, for messages."""

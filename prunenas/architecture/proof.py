@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prunenas.architecture.construction import Construction, construct
+from prunenas.architecture.construction import Construction, realise
 from prunenas.architecture.flops import count_flops
 from prunenas.architecture.graph import BATCH
+from prunenas.architecture.groups import ChannelGroup
 from prunenas.architecture.source import Constructor
-from prunenas.architecture.space import ChannelGroup, Space
+from prunenas.architecture.space import Space
 
 
 @dataclass
@@ -53,19 +54,32 @@ class Trial:
             f"{counted:,}, its layers make {space.flops(widths):,}"
         )
 
+    def needs(self, space: Space) -> str | None:
+        """Why the network is wrong without the residual branches that ``space`` lacks."""
+        return self._runs(space, {}, "without its residual branches")
+
+    def needs_count(self, space: Space) -> str | None:
+        """How fvcore's count without those branches differs from the closed form."""
+        try:
+            counted = count_flops(_with_memory(self._network(space, {})), space.input_shape)
+        except Exception as error:  # as in miscounts
+            return f"its FLOPs can't be counted: {_one_line(error)}"
+        flops = space.dense.flops
+        return None if counted == flops else f"fvcore counts {counted:,}, its layers make {flops:,}"
+
     def _network(self, space: Space, widths: Mapping[str, int]) -> nn.Module:
-        layers = space.architecture(widths=widths).layers
-        return construct(self.make, space.arguments, layers=layers, device=self.device).network
+        return realise(self.make, space.architecture(widths=widths), self.device)
 
     def _fails(self, space: Space, widths: Mapping[str, int], where: str) -> str | None:
-        if not widths:
-            return None
+        return self._runs(space, widths, f"at {where}") if widths else None
+
+    def _runs(self, space: Space, widths: Mapping[str, int], where: str) -> str | None:
         try:
             network = self._network(space, widths).to("meta")
             for train in (True, False):
                 network.train(train)(torch.empty((BATCH, *space.input_shape), device="meta"))
         except Exception as error:  # whatever the network's own code raises is the answer
-            return f"the network does not run at {where}: {_one_line(error)}"
+            return f"the network does not run {where}: {_one_line(error)}"
         kept = {
             group.name: _first_of_each_block(group, widths[group.name])
             for group in space.groups

@@ -1,66 +1,22 @@
 """The architectures that one dense network spans: its channel groups and everything they decide."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from prunenas.architecture.budget import project, rounded
-from prunenas.architecture.flops import Quadratic, Vector
+from prunenas.architecture.flops import Quadratic, Terms, Vector
+from prunenas.architecture.groups import Block, ChannelGroup, FrozenGroup, Sizes
 from prunenas.architecture.inheritance import Slice, Sliced, sliced, slices_of
-from prunenas.architecture.value import Architecture, Layer
+from prunenas.architecture.selection import spread
+from prunenas.architecture.value import Architecture
 from prunenas.errors import BudgetError, WidthError, unknown
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelGroup:
-    """Channels of one or several layers that can only be cut together.
-
-    Attributes:
-        name: The first layer that produces them.
-        width: Channels in the dense network.
-        divisor: Every width must be a multiple of it (grouped convolutions); 1 otherwise. Where
-            single channels are kept by index, each of ``divisor`` equal blocks keeps as many.
-        stage: Which size of feature map it lives on, counted from 0 at the input.
-        layers: All layers whose outputs are these channels, in order.
-    """
-
-    name: str
-    width: int
-    divisor: int
-    stage: int
-    layers: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FrozenGroup:
-    """Channels whose number can't vary, and why."""
-
-    name: str
-    width: int
-    reason: str
-    layers: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How layers' sizes follow from widths: ``matrix @ (1, widths)``, one row for each size."""
-
-    layers: tuple[Layer, ...]
-    matrix: Vector
-
-    def at(self, widths: Vector) -> tuple[Layer, ...]:
-        """The layers of the network with these widths."""
-        values = self.matrix @ np.concatenate(([1.0], widths))
-        found, row = [], 0
-        for layer in self.layers:
-            count = len(layer.sizes)
-            found.append(Layer(layer.name, layer.kind, tuple(map(int, values[row : row + count]))))
-            row += count
-        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -75,6 +31,8 @@ class Space:
         input_shape: ``(C, H, W)`` of one input.
         groups: Groups that can vary, in order of the forward pass.
         frozen: Groups that can't, each with its reason.
+        blocks: Residual branches that can be taken out; see ``without``.
+        removed: Those that are, with the modules that made them.
     """
 
     source: str
@@ -83,14 +41,31 @@ class Space:
     groups: tuple[ChannelGroup, ...]
     frozen: tuple[FrozenGroup, ...]
     _sizes: Sizes = field(repr=False)
-    _flops: Quadratic = field(repr=False)
-    _params: Quadratic = field(repr=False)
+    _products: Terms = field(repr=False)
+    _parameters: Terms = field(repr=False)
     _slices: tuple[Sliced, ...] = field(repr=False)
+    _normalised: Mapping[str, str] = field(repr=False)
+    blocks: tuple[Block, ...] = ()
+    removed: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    _whole: "Space | None" = field(default=None, repr=False)
 
     @cached_property
     def dense(self) -> Architecture:
-        """The network that pruning starts from: all widths full."""
+        """All widths full: the network that pruning starts from, but for removed branches."""
         return self.architecture(1.0)
+
+    @property
+    def dense_flops(self) -> int:
+        """Multiply-adds of the network that pruning starts from, removed branches included."""
+        return (self._whole or self).dense.flops
+
+    @cached_property
+    def _flops(self) -> Quadratic:
+        return self._products.quadratic()
+
+    @cached_property
+    def _params(self) -> Quadratic:
+        return self._parameters.quadratic()
 
     @cached_property
     def _dense(self) -> Vector:
@@ -129,20 +104,81 @@ class Space:
         """Trainable parameters at the given widths; see ``flops``."""
         return self._params(self._vector(widths))
 
+    def layer_flops(self, widths: Mapping[str, int] | None = None) -> dict[str, int]:
+        """Multiply-adds of one input by the module that makes them; their sum is ``flops``."""
+        return self._products.by_owner(self._vector(widths or {}))
+
     def architecture(
         self,
         ratios: float | Mapping[str, float] = 1.0,
         *,
         widths: Mapping[str, int] | None = None,
+        kept: Mapping[str, Tensor] | None = None,
     ) -> Architecture:
         """The architecture at the given ratios, or at exact widths.
 
+        Args:
+            ratios: See ``widths``.
+            widths: Channels by group name instead; a group without an entry is at full width.
+            kept: Sorted indices of the channels that stay, by group. They only matter to channel
+                selection layers, which pass evenly spaced channels on where nothing is said.
+
         Raises:
             WidthError: A ratio lies outside (0, 1], a width outside 1..dense or off its divisor,
-                or a name is no free group.
+                a name is no free group, or the indices are not as many as the width.
         """
         chosen = self._checked(widths) if widths is not None else self.widths(ratios)
-        return self._architecture(chosen)
+        return self._architecture(chosen, kept or {})
+
+    def without(self, blocks: Collection[str]) -> "Space":
+        """The space of the networks that lack these residual branches.
+
+        Groups that live in them alone are gone; a transition block keeps its projection.
+
+        Raises:
+            WidthError: A name is no removable branch.
+        """
+        known = {block.name: block for block in self.blocks}
+        for name in blocks:
+            if name not in known:
+                raise WidthError(unknown(f"removable branch of {self.source}", name, known))
+        names = [name for name in known if name in blocks]  # in the order of the forward pass
+        if not names:
+            return self
+        modules = [module for name in names for module in known[name].modules]
+
+        def stays(owner: str) -> bool:
+            return not any(owner == m or owner.startswith(f"{m}.") for m in modules)
+
+        left = {group.name: tuple(filter(stays, group.layers)) for group in self.groups}
+        left |= {group.name: tuple(filter(stays, group.layers)) for group in self.frozen}
+        groups = [group for group in self.groups if left[group.name]]
+        # A group that is gone stays at its narrowest: the constructor still makes its layers.
+        columns = np.zeros((len(self.groups) + 1, len(groups) + 1))
+        columns[0, 0] = 1
+        for row, group in enumerate(self.groups, start=1):
+            if group in groups:
+                columns[row, groups.index(group) + 1] = 1
+            else:
+                columns[row, 0] = group.divisor
+        return replace(
+            self,
+            groups=tuple(replace(group, layers=left[group.name]) for group in groups),
+            frozen=tuple(
+                replace(group, layers=left[group.name]) for group in self.frozen if left[group.name]
+            ),
+            blocks=tuple(block for block in self.blocks if block.name not in names),
+            removed=MappingProxyType({**self.removed, **{n: known[n].modules for n in names}}),
+            _sizes=self._sizes.only(columns),
+            _products=self._products.only(
+                [i for i, owner in enumerate(self._products.owners) if stays(owner)], columns
+            ),
+            _parameters=self._parameters.only(
+                [i for i, owner in enumerate(self._parameters.owners) if stays(owner)], columns
+            ),
+            _slices=tuple(part for part in self._slices if stays(part.layer)),
+            _whole=self._whole or self,
+        )
 
     def fit(
         self,
@@ -160,7 +196,8 @@ class Space:
 
         Args:
             ratios: Proportions; see ``widths``.
-            flops_ratio: The budget as a share in (0, 1] of the dense network's multiply-adds.
+            flops_ratio: The budget as a share in (0, 1] of the dense network's multiply-adds,
+                removed branches included.
             flops: The budget in multiply-adds; exactly one of the two is given.
             fixed: Groups that keep their ratio.
             tolerance: How far below the budget, as a share of it, the result may lie. None takes
@@ -171,7 +208,7 @@ class Space:
                 tolerance; the message says the nearest.
             WidthError: A ratio lies outside (0, 1], or a name is no free group.
         """
-        dense_flops = self.dense.flops
+        dense_flops = self.dense_flops
         if (flops_ratio is None) == (flops is None):
             raise BudgetError("exactly one of flops_ratio and flops must be given")
         if flops_ratio is not None:
@@ -196,7 +233,7 @@ class Space:
                 f"narrowest network has {least:,} ({least / dense_flops:.4f})"
             )
         reached = self._flops(found)
-        reachable = min(budget, dense_flops)
+        reachable = min(budget, self.dense.flops)
         if tolerance is not None and reached < (1 - tolerance) * reachable:
             raise BudgetError(
                 f"no widths lie within {tolerance:.2%} below {budget:,} FLOPs "
@@ -215,14 +252,29 @@ class Space:
                 ``divisor`` equal blocks of channels must keep as many.
 
         Returns:
-            A state dict that loads strictly into the network with ``width = len(kept)``.
+            A state dict that loads strictly into the network with ``width = len(kept)``; without
+            the tensors of removed branches.
 
         Raises:
             WidthError: Indices are out of range, repeated, unsorted, or unequal between blocks.
         """
-        return sliced(
-            self._slices, {g.name: (g.width, g.divisor) for g in self.groups}, state, kept
-        )
+        left = {name: tensor for name, tensor in state.items() if self._has(name)}
+        return sliced(self._slices, {g.name: (g.width, g.divisor) for g in self.groups}, left, kept)
+
+    def selected(self, architecture: Architecture) -> dict[str, Tensor]:
+        """The channels that an architecture's channel selections pass on, by group.
+
+        A group that no channel selection layer makes isn't there.
+        """
+        return {
+            group.name: torch.tensor(
+                architecture.selections.get(
+                    layer, spread(group.width, architecture.widths[group.name])
+                )
+            )
+            for group in self.groups
+            for layer in self._selections(group)[:1]
+        }
 
     def producers(self, group: str) -> tuple[Slice, ...]:
         """Where a group's channels are rows of convolutions' and linear layers' weights."""
@@ -230,12 +282,44 @@ class Space:
         return slices_of(self._slices, group, norms=False)
 
     def norms(self, group: str) -> tuple[Slice, ...]:
-        """Where a group's channels are entries of normalisation layers' scales."""
-        self._group(group)
-        return slices_of(self._slices, group, norms=True)
+        """Where a group's channels are entries of normalisation layers' scales.
 
-    def _architecture(self, widths: Mapping[str, int]) -> Architecture:
+        Those of a channel selection are the entries of the normalisation that it reads, too.
+        """
+        found = self._group(group)
+        read = [self._normalised[s] for s in self._selections(found) if s in self._normalised]
+        return (
+            *(Slice(layer, 0, 1) for layer in read),
+            *slices_of(self._slices, group, norms=True),
+        )
+
+    def _selections(self, group: ChannelGroup) -> list[str]:
+        return [
+            part.layer
+            for part in self._slices
+            if part.kind == "select" and part.layer in group.layers
+        ]
+
+    def _has(self, tensor: str) -> bool:
+        modules = (module for branch in self.removed.values() for module in branch)
+        return not any(tensor.startswith(f"{module}.") for module in modules)
+
+    def _architecture(
+        self, widths: Mapping[str, int], kept: Mapping[str, Tensor] = MappingProxyType({})
+    ) -> Architecture:
         vector = self._vector(widths)
+        selections: dict[str, tuple[int, ...]] = {}
+        for group in self.groups:
+            if group.name not in kept or not self._selections(group):
+                continue
+            if len(kept[group.name]) != widths[group.name]:
+                raise WidthError(
+                    f"as many channels must be kept of {group.name} as its width, "
+                    f"{widths[group.name]}, but {len(kept[group.name])} are"
+                )
+            indices = kept[group.name].tolist()
+            if indices != spread(group.width, len(indices)):  # one way to say the same
+                selections |= dict.fromkeys(self._selections(group), tuple(indices))
         return Architecture(
             source=self.source,
             arguments=self.arguments,
@@ -244,6 +328,8 @@ class Space:
             layers=self._sizes.at(vector),
             flops=self._flops(vector),
             params=self._params(vector),
+            selections=selections,
+            removed=self.removed,
         )
 
     def _group(self, name: str) -> ChannelGroup:

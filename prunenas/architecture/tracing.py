@@ -6,7 +6,7 @@ survive this, because the forward pass writes out a size, is frozen with the rea
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,17 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from prunenas.architecture.branches import Branch, branches
 from prunenas.architecture.channels import Axis, Channels
 from prunenas.architecture.construction import Construction, construct
-from prunenas.architecture.flops import Quadratic, Vector
+from prunenas.architecture.flops import Terms, Vector
 from prunenas.architecture.graph import BATCH, LayerAxes, Walk, export, follow
+from prunenas.architecture.groups import Block, ChannelGroup, FrozenGroup, Sizes
 from prunenas.architecture.inheritance import Piece, Pieces, Sliced
 from prunenas.architecture.proof import Trial
 from prunenas.architecture.rules import apply
 from prunenas.architecture.source import Constructor, constructor
-from prunenas.architecture.space import ChannelGroup, FrozenGroup, Sizes, Space
+from prunenas.architecture.space import Space
 from prunenas.errors import SourceError, TraceError
 
 
@@ -49,7 +51,7 @@ def trace(
     arguments, shape = dict(arguments or {}), tuple(input_shape)
     make = constructor(source)
     dense, device = _record(make, arguments)
-    walk = _walk(dense, shape)
+    walk, residual = _walk(dense, shape)
     found = _Found(source, arguments, shape, dense, walk)
     trial = Trial(make, device, dense)
     refused: dict[str, str] = {}
@@ -68,7 +70,27 @@ def trace(
     if not space.groups:
         reasons = sorted({group.reason for group in space.frozen})
         raise TraceError(f"{source} has no channels that can vary: {'; '.join(reasons)[:300]}")
-    return space
+    return _with_blocks(space, residual, trial)
+
+
+def _with_blocks(space: Space, residual: Sequence[Branch], trial: Trial) -> Space:
+    """The space, with those of its residual branches that it runs without."""
+    blocks = tuple(Block(branch.name, branch.modules, 0) for branch in residual)
+    whole = replace(space, blocks=blocks)
+
+    def costs(names: Sequence[str]) -> int:
+        return space.dense.flops - whole.without(names).dense.flops
+
+    names = [block.name for block in blocks]
+    for refuses in (trial.needs, trial.needs_count):
+        if names and refuses(whole.without(names)) is not None:
+            names = [name for name in names if refuses(whole.without([name])) is None]
+    return replace(
+        space,
+        blocks=tuple(
+            replace(block, flops=costs([block.name])) for block in blocks if block.name in names
+        ),
+    )
 
 
 def _record(make: Constructor, arguments: Mapping[str, Any]) -> tuple[Construction, str | None]:
@@ -82,7 +104,7 @@ def _record(make: Constructor, arguments: Mapping[str, Any]) -> tuple[Constructi
             raise real from error
 
 
-def _walk(dense: Construction, shape: tuple[int, ...]) -> Walk:
+def _walk(dense: Construction, shape: tuple[int, ...]) -> tuple[Walk, tuple[Branch, ...]]:
     network = dense.network.to("meta")
     recorded = {layer.name: layer for layer in dense.layers if layer.name is not None}
     own = {id(module): name for name, module in network.named_modules()}
@@ -92,13 +114,15 @@ def _walk(dense: Construction, shape: tuple[int, ...]) -> Walk:
         if own[id(module)] in recorded
     }
     walk = Walk(Channels(), layers)
-    follow(export(network, shape, train=True), walk, apply)
+    program = export(network, shape, train=True)
+    follow(program, walk, apply)
+    residual = branches(program, network)
     if _multiplications(network, shape, train=True) != _multiplications(
         network, shape, train=False
     ):  # auxiliary heads, say: inference is what counts, the groups of both must hold
         walk.products.clear()
         follow(export(network, shape, train=False), walk, apply)
-    return walk
+    return walk, residual
 
 
 def _multiplications(network: nn.Module, shape: tuple[int, ...], *, train: bool) -> Any:
@@ -164,11 +188,15 @@ class _Found:
             groups=tuple(groups),
             frozen=tuple(frozen),
             _sizes=self._sizes(forms),
-            _flops=Quadratic.sum(
+            _products=Terms.of(
                 len(groups) + 1,
-                [(p.factor / p.divisor, forms(p.a), forms(p.b)) for p in self._walk.products],
+                [
+                    (p.module, p.factor / p.divisor, forms(p.a), forms(p.b))
+                    for p in self._walk.products
+                ],
             ),
-            _params=Quadratic.sum(len(groups) + 1, self._params(forms)),
+            _parameters=Terms.of(len(groups) + 1, self._params(forms)),
+            _normalised=self._walk.normalised,
             _slices=tuple(
                 self._sliced(name, axes, order) for name, axes in self._walk.axes.items()
             ),
@@ -189,15 +217,22 @@ class _Found:
                     rows.append(forms(axes.fan_in) if axes.depthwise else constants[2])
         return Sizes(self._dense.layers, np.stack(rows))
 
-    def _params(self, forms: "_Forms") -> list[tuple[float, Vector, Vector]]:
-        """Terms of the parameter count: each layer's own tensors, and the rest as a constant."""
+    def _params(self, forms: "_Forms") -> list[tuple[str, float, Vector, Vector]]:
+        """Terms of the parameter count: layers' own tensors, and what else there is as constants.
+
+        Each term belongs to the module that holds the parameter.
+        """
         one, terms, channels = forms.constant(1), [], self._walk.channels
-        rest = sum(p.numel() for p in self._dense.network.parameters() if p.requires_grad)
         modules = dict(self._dense.network.named_modules())
+        rest = {
+            id(parameter): (name.rpartition(".")[0], parameter.numel())
+            for name, parameter in self._dense.network.named_parameters()
+            if parameter.requires_grad
+        }
         for name, axes in self._walk.axes.items():
             transposed = bool(getattr(modules[name], "transposed", False))
             for part, parameter in modules[name].named_parameters():
-                if not parameter.requires_grad or not _own(part):
+                if not _own(part) or rest.pop(id(parameter), None) is None:
                     continue
                 shape, ends = parameter.shape, [axes.fan_out, axes.fan_in]
                 if transposed and len(shape) > 1:
@@ -207,9 +242,8 @@ class _Found:
                 for i, (size, end, block) in enumerate(zip(shape, ends, blocks, strict=False)):
                     if end is not None and size * block == channels.size(end):
                         factors[i], numel = forms(end), numel / channels.size(end)
-                terms.append((numel, factors[0], factors[1]))
-                rest -= parameter.numel()
-        return [*terms, (float(rest), one, one)]
+                terms.append((name, numel, factors[0], factors[1]))
+        return [*terms, *((owner, float(count), one, one) for owner, count in rest.values())]
 
     def _sliced(self, name: str, axes: LayerAxes, order: Mapping[int, int]) -> Sliced:
         module = self._dense.network.get_submodule(name)

@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +16,7 @@ LAYER_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "conv": ("in_channels", "out_channels", "groups"),
         "linear": ("in_features", "out_features"),
         "norm": ("features",),
+        "select": ("channels", "selected"),
     }
 )
 """The sizes each kind of layer records, in order."""
@@ -27,12 +29,12 @@ MAX_LAYERS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """The sizes of one convolution, linear or normalisation layer.
+    """The sizes of one convolution, linear, normalisation or channel selection layer.
 
     Attributes:
         name: Its name in ``network.named_modules()``; None when the constructor makes and
             discards it.
-        kind: ``"conv"``, ``"linear"`` or ``"norm"``.
+        kind: ``"conv"``, ``"linear"``, ``"norm"`` or ``"select"``.
         sizes: Values of ``LAYER_FIELDS[kind]``, each at least 1.
     """
 
@@ -57,6 +59,10 @@ class Architecture:
         layers: Sizes of all layers in the order in which the constructor makes them.
         flops: Fused multiply-adds of one input in convolutions, linear layers and matrix products.
         params: Number of trainable parameters.
+        selections: For channel selection layers by name, the ascending indices of the channels
+            that they pass on; a layer without an entry passes evenly spaced ones on.
+        removed: Residual branches that are taken out, by name: the modules that made them, in the
+            order of the forward pass. ``widths`` has no entry for what lived in them alone.
     """
 
     source: str
@@ -66,9 +72,12 @@ class Architecture:
     layers: tuple[Layer, ...]
     flops: int
     params: int
+    selections: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    removed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("arguments", "widths"):  # a copy nobody else holds, and read-only
+        # Copies nobody else holds, and read-only.
+        for name in ("arguments", "widths", "selections", "removed"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @cached_property
@@ -89,7 +98,14 @@ class Architecture:
         return Architecture.from_dict, (self.to_dict(),)  # mapping proxies can't be pickled
 
     def to_dict(self) -> dict[str, Any]:
-        """A plain dict for JSON or YAML; layers are ``[name, kind, size, ...]``."""
+        """A plain dict for JSON or YAML; layers are ``[name, kind, size, ...]``.
+
+        ``selections`` and ``removed`` are there only where they say something.
+        """
+        optional: dict[str, Any] = {
+            "selections": {name: list(kept) for name, kept in self.selections.items()},
+            "removed": {name: list(modules) for name, modules in self.removed.items()},
+        }
         return {
             "source": self.source,
             "arguments": dict(self.arguments),
@@ -98,6 +114,7 @@ class Architecture:
             "layers": [[layer.name, layer.kind, *layer.sizes] for layer in self.layers],
             "flops": self.flops,
             "params": self.params,
+            **{name: value for name, value in optional.items() if value},
         }
 
     @classmethod
@@ -110,8 +127,9 @@ class Architecture:
         if not isinstance(plain, Mapping):
             raise ExportError(f"an architecture must be a mapping, but got {_short(plain)}")
         keys = {"source", "arguments", "input_shape", "widths", "layers", "flops", "params"}
-        if keys != set(plain):
-            missing, extra = sorted(keys - set(plain)), sorted(map(str, set(plain) - keys))
+        given = set(plain) - {"selections", "removed"}
+        if keys != given:
+            missing, extra = sorted(keys - given), sorted(map(str, given - keys))
             raise ExportError(
                 f"an architecture has the keys {', '.join(sorted(keys))}; "
                 f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(extra) or 'none'}"
@@ -145,14 +163,17 @@ class Architecture:
                 f"{name} must be an int >= 0",
                 value,
             )
+        read = tuple(_layer(row) for row in layers)
         return cls(
             source=plain["source"],
             arguments=arguments,
             input_shape=tuple(shape),
             widths=widths,
-            layers=tuple(_layer(row) for row in layers),
+            layers=read,
             flops=plain["flops"],
             params=plain["params"],
+            selections=_selections(plain.get("selections", {}), read),
+            removed=_removed(plain.get("removed", {})),
         )
 
 
@@ -174,6 +195,36 @@ def _layer(row: Any) -> Layer:
     return Layer(name, kind, tuple(sizes))
 
 
+def _selections(plain: Any, layers: tuple[Layer, ...]) -> dict[str, tuple[int, ...]]:
+    _must(isinstance(plain, Mapping), "selections must be a mapping from layers' names", plain)
+    sizes = {layer.name: layer.sizes for layer in layers if layer.kind == "select"}
+    for name, kept in plain.items():
+        _must(name in sizes, "selections must name channel selection layers", name)
+        channels, selected = sizes[name]
+        _must(
+            _is_list(kept)
+            and len(kept) == selected
+            and all(isinstance(i, int) and not isinstance(i, bool) for i in kept)
+            and all(a < b for a, b in pairwise([-1, *kept, channels])),
+            f"selections of {name} must be {selected} ascending indices in 0..{channels - 1}",
+            kept,
+        )
+    return {name: tuple(kept) for name, kept in plain.items()}
+
+
+def _removed(plain: Any) -> dict[str, tuple[str, ...]]:
+    law = "removed must map branches' names to the names of the modules that made them"
+    _must(isinstance(plain, Mapping), law, plain)
+    for name, modules in plain.items():
+        _must(isinstance(name, str), law, name)
+        _must(
+            _is_list(modules) and modules and all(isinstance(m, str) and m for m in modules),
+            law,
+            modules,
+        )
+    return {name: tuple(modules) for name, modules in plain.items()}
+
+
 def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
@@ -182,7 +233,7 @@ def _is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_SIZE
 
 
-def _must(holds: bool, law: str, value: Any) -> None:
+def _must(holds: Any, law: str, value: Any) -> None:
     if not holds:
         raise ExportError(f"{law}, but got {_short(value)}")
 

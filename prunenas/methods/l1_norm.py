@@ -65,6 +65,7 @@ class L1Norm(Method):
                 )
                 for group in space.groups
             }
+            kept |= space.selected(architecture)  # channel selections have no filters to rank
             return Inheritance(kept, space.inherit(state, kept))
 
         return Derivation(

@@ -16,8 +16,10 @@ A group whose channels pass through several normalisation layers (a residual str
 features) counts each channel once, by the largest of its scales: a channel goes when each of those
 layers alone would let it go.
 
-Differs from the paper: residual streams can be cut, where the paper keeps them whole and selects
-channels after each normalisation. A group never loses its last channel (for a group with a divisor:
+A network with channel selection layers (``preresnet164``, ``densenet40``) keeps its streams whole and
+selects after each normalisation, as the paper's do.
+
+Differs from the paper: the residual streams of other networks can be cut. A group never loses its last channel (for a group with a divisor:
 the last of each block), where the paper's network can no longer be built. Kept counts are rounded
 up to the divisor. Layers whose scales no decision reads (those of frozen groups) are neither
 penalised nor initialised; scales of layer and group normalisation count as batch normalisation's.
@@ -119,14 +121,14 @@ class NetworkSlimming(Method):
         else:
             threshold = budget_threshold(space, scores, flops)
         widths = widths_above(space, scores, threshold)
-        architecture = space.architecture(widths=widths)
+        kept = {
+            group.name: strongest(scores[group.name], widths[group.name], group.divisor)
+            for group in space.groups
+            if group.name in scores
+        }
+        architecture = space.architecture(widths=widths, kept=kept)
 
         def inherit() -> Inheritance:
-            kept = {
-                group.name: strongest(scores[group.name], widths[group.name], group.divisor)
-                for group in space.groups
-                if group.name in scores
-            }
             return Inheritance(kept, space.inherit(trained.state, kept))
 
         return Derivation(

@@ -17,6 +17,7 @@ from prunenas.architecture.rules._base import Arguments, Rule, opaque, operands
 from prunenas.architecture.rules.elementwise import new, pointwise, same
 from prunenas.architecture.rules.layers import convolution, layer_norm, linear, norm, prelu
 from prunenas.architecture.rules.products import addmm, attention, matmul
+from prunenas.architecture.rules.selection import index_select
 from prunenas.architecture.rules.shapes import (
     cat,
     cut,
@@ -66,7 +67,10 @@ def apply(node: torch.fx.Node, values: Mapping[torch.fx.Node, Any], walk: Walk) 
     batched = any(value.batched for value in operands(arguments)) or (
         rule in (new, expand, repeat) and shapes[0][:1] == (BATCH,)
     )
+    known = len(walk.products)
     axes = rule(arguments, shapes, walk, node)
+    for product in walk.products[known:]:
+        product.module = walk.module(node) or ""
     if many:
         listed = axes if isinstance(axes, list) else [axes] * len(shapes)
         return [
@@ -110,6 +114,7 @@ def _table() -> dict[str, Rule]:
         (addmm, "addmm baddbmm"),
         (attention, "scaled_dot_product_attention"),
         (moved, "flip roll"),
+        (index_select, "index_select"),
         (stack, "stack"),
         (repeat, "repeat tile"),
         (pixel_shuffle, "pixel_shuffle"),
