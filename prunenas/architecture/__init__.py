@@ -10,6 +10,7 @@ from prunenas.architecture.source import (
     fill_arguments,
     needs_trust,
     own_models,
+    timm_models,
     torchvision_models,
 )
 from prunenas.architecture.space import Space
@@ -31,6 +32,7 @@ __all__ = [
     "fill_arguments",
     "needs_trust",
     "own_models",
+    "timm_models",
     "torchvision_models",
     "trace",
 ]

@@ -3,16 +3,20 @@
 =====================  ===========================================================================
 ``vgg_mini``           a constructor of ``prunenas.models``
 ``torchvision/NAME``   a classification network of torchvision, random weights
+``timm/NAME``          any network of timm, random weights; needs ``pip install 'prunenas[timm]'``
 ``package.nets:build`` any callable that returns an ``nn.Module``. Importing its module runs the
                        module, so such a source is used only when the user wrote it (in a study or
                        on the command line), never out of a downloaded export unless trusted
 =====================  ===========================================================================
 """
 
+import difflib
 import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +46,11 @@ def torchvision_models() -> tuple[str, ...]:
     return tuple(models.list_models(module=models))
 
 
+def timm_models() -> tuple[str, ...]:
+    """Names of timm's networks; none where timm is not installed."""
+    return tuple(_timm().list_models()) if find_spec("timm") else ()
+
+
 def check_source(source: str) -> None:
     """Raise SourceError unless ``source`` names a known network; imports no user module."""
     if ":" in source:
@@ -54,15 +63,17 @@ def check_source(source: str) -> None:
         name = source.removeprefix("torchvision/")
         if name not in torchvision_models():
             raise SourceError(unknown("torchvision model", name, torchvision_models()))
+    elif source.startswith("timm/"):
+        _timm_name(source)
     elif source not in own_models():
         raise SourceError(
             unknown("model", source, own_models())
-            + ", torchvision/NAME, or import.path:callable for a network of your own"
+            + ", torchvision/NAME, timm/NAME, or import.path:callable for a network of your own"
         )
 
 
 def needs_trust(source: str) -> bool:
-    """Whether building from ``source`` imports a module that is not ours or torchvision's."""
+    """Whether building from ``source`` imports a module of the user's."""
     return ":" in source
 
 
@@ -79,6 +90,8 @@ def constructor(source: str, *, trust: bool = True) -> Constructor:
     check_source(source)
     if source.startswith("torchvision/"):
         return _torchvision(source.removeprefix("torchvision/"))
+    if source.startswith("timm/"):
+        return partial(_timm().create_model, _timm_name(source), pretrained=False)
     if ":" not in source:
         found: Constructor = getattr(importlib.import_module("prunenas.models"), source)
         return found
@@ -100,6 +113,24 @@ def _torchvision(name: str) -> Constructor:
         return network
 
     return construct
+
+
+def _timm() -> Any:
+    try:
+        return importlib.import_module("timm")
+    except ImportError as error:
+        raise SourceError(
+            "a model source timm/NAME needs timm; pip install 'prunenas[timm]' installs it"
+        ) from error
+
+
+def _timm_name(source: str) -> str:
+    name, timm = source.removeprefix("timm/"), _timm()
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"; near it: {', '.join(close)}" if close else ""
+        raise SourceError(f"timm {timm.__version__} has no model {name!r}{hint}")
+    return name
 
 
 def _imported(source: str) -> Constructor:
@@ -129,9 +160,16 @@ def fill_arguments(
     """Add what the data decide to a constructor's arguments, where it takes them.
 
     ``num_classes``, ``in_channels`` (or ``in_chans``) and ``input_size`` are filled from the data
-    set unless the user set them. Torchvision's constructors take ``num_classes``.
+    set unless the user set them. Torchvision's constructors take ``num_classes``, timm's
+    ``num_classes`` and ``in_chans``, and ``img_size`` where the network is made for one size.
     """
     filled = dict(arguments)
+    if source.startswith("timm/"):
+        given = {"num_classes": classes, "in_chans": input_shape[0]}
+        config = _timm().get_pretrained_cfg(_timm_name(source))
+        if config is not None and config.fixed_input_size:
+            given["img_size"] = input_shape[-1]
+        return {**given, **filled}
     if source.startswith("torchvision/"):
         filled.setdefault("num_classes", classes)
         return filled
