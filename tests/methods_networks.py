@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunenas.architecture import Space, build, trace
+from prunenas.architecture import ChannelSelection, Space, build, trace
 from prunenas.cache import Cache
 from prunenas.data import Data, load
 from prunenas.methods import Dense
@@ -63,6 +63,26 @@ def transposed() -> nn.Module:
     return nn.Sequential(_unit(1, 8, 3), up, nn.BatchNorm2d(12), nn.ReLU(), *last)
 
 
+class Selecting(nn.Module):
+    """A pre-activation block that reads some of the stream's channels; the head reads others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 12, 3, padding=1, bias=False)
+        self.norm, self.selection = nn.BatchNorm2d(12), ChannelSelection(12, 12)
+        self.inner = _unit(12, 10, 3)
+        self.outer = nn.Conv2d(10, 12, 3, padding=1, bias=False)
+        self.last, self.chosen = nn.BatchNorm2d(12), ChannelSelection(12, 12)
+        self.classifier = nn.Linear(12, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        stream = self.stem(images)
+        stream = stream + self.outer(self.inner(torch.relu(self.selection(self.norm(stream)))))
+        maps = torch.relu(self.chosen(self.last(stream)))
+        logits: Tensor = self.classifier(maps.mean(dim=(2, 3)))
+        return logits
+
+
 SMALL = {"in_channels": 1, "input_size": 8}
 SOURCES: dict[str, tuple[str, dict[str, Any]]] = {
     "vgg_mini": ("vgg_mini", SMALL),
@@ -73,6 +93,7 @@ SOURCES: dict[str, tuple[str, dict[str, Any]]] = {
     "concatenated": ("methods_networks:Concatenated", {}),
     "half_normed": ("methods_networks:half_normed", {}),
     "transposed": ("methods_networks:transposed", {}),
+    "selecting": ("methods_networks:Selecting", {}),
 }
 NORMED = tuple(name for name in SOURCES if name != "lenet5")
 

@@ -234,3 +234,16 @@ def test_normalisation_without_scales_decides_nothing() -> None:
     assert part.layer not in scale_layers(space("vgg_mini"), network)
     assert len(scale_layers(space("vgg_mini"), network)) == 3
     assert first.name not in channel_scales(space("vgg_mini"), state)
+
+
+def test_which_channels_are_selected_is_part_of_the_architecture(folder: Path) -> None:
+    derivation = NetworkSlimming(keep=0.4).derive(dense("selecting", folder, recipe=STILL, seed=3))
+    kept = derivation.kept()
+    assert kept is not None
+    network = build(derivation.architecture, seed=1, trust=True)  # from scratch: no weights needed
+    for name in ("selection", "chosen"):
+        index = network.get_submodule(name).get_buffer("index")
+        assert index.tolist() == kept[name].tolist()
+        assert len(index) == derivation.architecture.widths[name]
+    stream = [layer for layer in derivation.architecture.layers if layer.name in ("stem", "outer")]
+    assert [layer.sizes[1] for layer in stream] == [12, 12]  # others read it whole

@@ -44,7 +44,7 @@ class Sliced:
 
     Attributes:
         layer: The layer's name.
-        kind: ``"conv"``, ``"linear"`` or ``"norm"``.
+        kind: ``"conv"``, ``"linear"``, ``"norm"`` or ``"select"``.
         fan_in: Pieces of the input axis; empty for norms.
         fan_out: Pieces of the output axis, or of a normalisation layer's features.
         groups: The convolution's groups; 1 where weights span all inputs, or for depthwise.
@@ -70,8 +70,8 @@ def slices_of(layers: Sequence[Sliced], group: str, *, norms: bool) -> tuple[Sli
     """All places where a group's channels are outputs of a layer (or a norm's features)."""
     found = []
     for layer in layers:
-        if (layer.kind == "norm") != norms:
-            continue
+        if layer.kind == "select" or (layer.kind == "norm") != norms:
+            continue  # a selection has no weights
         start = 0
         for name, size, repeat in layer.fan_out:
             if name == group:
