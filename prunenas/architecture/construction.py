@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from prunenas.architecture.source import Constructor, constructor
+from prunenas.architecture.tensors import narrow
 from prunenas.architecture.value import Architecture, Layer
 from prunenas.errors import SourceError
 
@@ -50,6 +51,7 @@ def construct(
     arguments: Mapping[str, Any],
     *,
     layers: tuple[Layer, ...] | None = None,
+    tensors: Mapping[str, tuple[int, ...]] | None = None,
     device: str | None = None,
 ) -> Construction:
     """Call a constructor, with layer sizes substituted where ``layers`` is given.
@@ -58,6 +60,8 @@ def construct(
         make: The constructor.
         arguments: Its keyword arguments.
         layers: Sizes for the layers in construction order; None records the constructor's own.
+        tensors: Shapes to which parameters and buffers that no layer holds are cut; see
+            ``tensors``.
         device: ``"meta"`` makes the sized layers without memory or initialisation.
 
     Raises:
@@ -84,6 +88,7 @@ def construct(
     recorded = tuple(Layer(names.get(id(module)), kind, sizes) for module, kind, sizes in made)
     if layers is not None and recorded != layers:
         raise _mismatch(recorded, layers)
+    narrow(network, tensors or {})
     return Construction(network, recorded)
 
 
@@ -103,11 +108,12 @@ def build(architecture: Architecture, *, seed: int | None = None, trust: bool = 
         SourceError: The source is unknown or untrusted, or its layers are not the architecture's.
     """
     make = constructor(architecture.source, trust=trust)
+    sizes: dict[str, Any] = {"layers": architecture.layers, "tensors": architecture.tensors}
     if seed is None:
-        return construct(make, architecture.arguments, layers=architecture.layers).network.train()
+        return construct(make, architecture.arguments, **sizes).network.train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return construct(make, architecture.arguments, layers=architecture.layers).network.train()
+        return construct(make, architecture.arguments, **sizes).network.train()
 
 
 @contextmanager

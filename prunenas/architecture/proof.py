@@ -54,8 +54,14 @@ class Trial:
         )
 
     def _network(self, space: Space, widths: Mapping[str, int]) -> nn.Module:
-        layers = space.architecture(widths=widths).layers
-        return construct(self.make, space.arguments, layers=layers, device=self.device).network
+        architecture = space.architecture(widths=widths)
+        return construct(
+            self.make,
+            space.arguments,
+            layers=architecture.layers,
+            tensors=architecture.tensors,
+            device=self.device,
+        ).network
 
     def _fails(self, space: Space, widths: Mapping[str, int], where: str) -> str | None:
         if not widths:

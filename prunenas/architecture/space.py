@@ -11,6 +11,7 @@ from torch import Tensor
 from prunenas.architecture.budget import project, rounded
 from prunenas.architecture.flops import Quadratic, Vector
 from prunenas.architecture.inheritance import Slice, Sliced, sliced, slices_of
+from prunenas.architecture.tensors import Following, cut
 from prunenas.architecture.value import Architecture, Layer
 from prunenas.errors import BudgetError, WidthError, unknown
 
@@ -86,6 +87,7 @@ class Space:
     _flops: Quadratic = field(repr=False)
     _params: Quadratic = field(repr=False)
     _slices: tuple[Sliced, ...] = field(repr=False)
+    _tensors: tuple[Following, ...] = field(default=(), repr=False)
 
     @cached_property
     def dense(self) -> Architecture:
@@ -220,9 +222,10 @@ class Space:
         Raises:
             WidthError: Indices are out of range, repeated, unsorted, or unequal between blocks.
         """
-        return sliced(
+        layers = sliced(
             self._slices, {g.name: (g.width, g.divisor) for g in self.groups}, state, kept
         )
+        return cut(self._tensors, layers, kept)
 
     def producers(self, group: str) -> tuple[Slice, ...]:
         """Where a group's channels are rows of convolutions' and linear layers' weights."""
@@ -244,6 +247,7 @@ class Space:
             layers=self._sizes.at(vector),
             flops=self._flops(vector),
             params=self._params(vector),
+            tensors={tensor.name: tensor.shape(widths) for tensor in self._tensors},
         )
 
     def _group(self, name: str) -> ChannelGroup:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -57,6 +57,8 @@ class Architecture:
         layers: Sizes of all layers in the order in which the constructor makes them.
         flops: Fused multiply-adds of one input in convolutions, linear layers and matrix products.
         params: Number of trainable parameters.
+        tensors: Shapes of parameters and buffers that no layer holds but that follow a channel
+            group (ConvNeXt's layer scales), by name.
     """
 
     source: str
@@ -66,9 +68,10 @@ class Architecture:
     layers: tuple[Layer, ...]
     flops: int
     params: int
+    tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("arguments", "widths"):  # a copy nobody else holds, and read-only
+        for name in ("arguments", "widths", "tensors"):  # a copy nobody else holds, and read-only
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @cached_property
@@ -98,6 +101,8 @@ class Architecture:
             "layers": [[layer.name, layer.kind, *layer.sizes] for layer in self.layers],
             "flops": self.flops,
             "params": self.params,
+            # Left out where there are none, so that digests from before there were any hold.
+            **({"tensors": {k: list(v) for k, v in self.tensors.items()}} if self.tensors else {}),
         }
 
     @classmethod
@@ -110,8 +115,11 @@ class Architecture:
         if not isinstance(plain, Mapping):
             raise ExportError(f"an architecture must be a mapping, but got {_short(plain)}")
         keys = {"source", "arguments", "input_shape", "widths", "layers", "flops", "params"}
-        if keys != set(plain):
-            missing, extra = sorted(keys - set(plain)), sorted(map(str, set(plain) - keys))
+        if keys != set(plain) - {"tensors"}:
+            missing, extra = (
+                sorted(keys - set(plain)),
+                sorted(map(str, set(plain) - keys - {"tensors"})),
+            )
             raise ExportError(
                 f"an architecture has the keys {', '.join(sorted(keys))}; "
                 f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(extra) or 'none'}"
@@ -153,6 +161,7 @@ class Architecture:
             layers=tuple(_layer(row) for row in layers),
             flops=plain["flops"],
             params=plain["params"],
+            tensors=_tensors(plain.get("tensors", {})),
         )
 
 
@@ -172,6 +181,22 @@ def _layer(row: Any) -> Layer:
         row,
     )
     return Layer(name, kind, tuple(sizes))
+
+
+def _tensors(plain: Any) -> dict[str, tuple[int, ...]]:
+    _must(
+        isinstance(plain, Mapping) and len(plain) <= MAX_LAYERS,
+        "tensors must map names to shapes",
+        plain,
+    )
+    for name, shape in plain.items():
+        _must(isinstance(name, str), "a tensor's name must be a string", name)
+        _must(
+            _is_list(shape) and 1 <= len(shape) <= 8 and all(map(_is_size, shape)),
+            f"a tensor's shape must hold 1 to 8 sizes in 1..{MAX_SIZE}",
+            shape,
+        )
+    return {name: tuple(shape) for name, shape in plain.items()}
 
 
 def _is_list(value: Any) -> bool:
