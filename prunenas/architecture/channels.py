@@ -35,6 +35,7 @@ class Channels:
         self._reason: dict[int, str] = {}
         self._divisor: dict[int, int] = {}
         self._blocks: set[int] = set()  # groups that a grouped convolution reads or makes
+        self._loose: set[int] = set()  # groups that lie on nothing but parameters so far
 
     def new(self, size: int, *, frozen: str | None = None) -> Axis:
         """A new axis of one new group; ``frozen`` gives the reason why its width can't vary."""
@@ -43,6 +44,17 @@ class Channels:
         if frozen is not None:
             self._reason[group] = frozen
         return (Run(group, 1),)
+
+    def loose(self, size: int) -> Axis:
+        """A new axis for a parameter that no layer holds: fixed, until it meets channels."""
+        axis = self.new(size)
+        self._loose.update(group for group, _ in axis or ())
+        return axis
+
+    def is_loose(self, axis: Axis) -> bool:
+        """Whether nothing but parameters' own sizes lies on the axis."""
+        runs = self.resolve(axis)
+        return bool(runs) and all(group in self._loose for group, _ in runs)
 
     def resolve(self, axis: Axis) -> tuple[Run, ...]:
         """The axis in terms of unbound groups."""
@@ -137,11 +149,15 @@ class Channels:
     def _split(self, group: int, at: int) -> bool:
         (first,) = self.new(at) or ()
         (second,) = self.new(self._size[group] - at) or ()
+        if group in self._loose:
+            self._loose |= {first.group, second.group}
         return self._bind(group, (first, second))
 
     def _bind(self, group: int, runs: tuple[Run, ...]) -> bool:
         """Say that ``group`` is these runs; its reason and divisor pass on to them."""
         self._bound[group] = runs
+        if group not in self._loose:  # met channels: these are what it consists of now
+            self._loose.difference_update(g for g, _ in self.resolve(runs))
         reason, divisor = self._reason.pop(group, None), self._divisor.pop(group, 1)
         if reason is not None:
             self.freeze(runs, reason)

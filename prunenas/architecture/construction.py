@@ -21,6 +21,7 @@ from torch import nn
 from prunenas.architecture.removal import remove
 from prunenas.architecture.selection import ChannelSelection
 from prunenas.architecture.source import Constructor, constructor
+from prunenas.architecture.tensors import narrow
 from prunenas.architecture.value import Architecture, Layer
 from prunenas.errors import SourceError
 
@@ -53,6 +54,7 @@ def construct(
     arguments: Mapping[str, Any],
     *,
     layers: tuple[Layer, ...] | None = None,
+    tensors: Mapping[str, tuple[int, ...]] | None = None,
     device: str | None = None,
 ) -> Construction:
     """Call a constructor, with layer sizes substituted where ``layers`` is given.
@@ -61,6 +63,8 @@ def construct(
         make: The constructor.
         arguments: Its keyword arguments.
         layers: Sizes for the layers in construction order; None records the constructor's own.
+        tensors: Shapes to which parameters and buffers that no layer holds are cut; see
+            ``tensors``.
         device: ``"meta"`` makes the sized layers without memory or initialisation.
 
     Raises:
@@ -87,6 +91,7 @@ def construct(
     recorded = tuple(Layer(names.get(id(module)), kind, sizes) for module, kind, sizes in made)
     if layers is not None and recorded != layers:
         raise _mismatch(recorded, layers)
+    narrow(network, tensors or {})
     return Construction(network, recorded)
 
 
@@ -115,8 +120,13 @@ def build(architecture: Architecture, *, seed: int | None = None, trust: bool = 
 
 def realise(make: Constructor, architecture: Architecture, device: str | None = None) -> nn.Module:
     """Build with a constructor at hand; see ``build``, and ``construct`` for ``device``."""
-    arguments, layers = architecture.arguments, architecture.layers
-    network = construct(make, arguments, layers=layers, device=device).network
+    network = construct(
+        make,
+        architecture.arguments,
+        layers=architecture.layers,
+        tensors=architecture.tensors,
+        device=device,
+    ).network
     for name, kept in architecture.selections.items():
         index = network.get_submodule(name).get_buffer("index")
         index.copy_(torch.tensor(kept, device=index.device))

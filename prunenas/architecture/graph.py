@@ -75,6 +75,8 @@ class Walk:
     """By every name that a layer has in the network, recorded layers by their own."""
     axes: dict[str, LayerAxes] = field(default_factory=dict)
     products: list[Product] = field(default_factory=list)
+    tensors: dict[str, tuple[Axis, ...]] = field(default_factory=dict)
+    """Axes of parameters and buffers that no recorded layer holds, by name; see ``tensors``."""
     producers: list[tuple[str, int]] = field(default_factory=list)
     """Layers that open channels, in forward order, each with its output's rows x columns."""
     normalised: dict[str, str] = field(default_factory=dict)
@@ -199,6 +201,8 @@ def _input(spec: Any, node: torch.fx.Node, walk: Walk) -> Value | None:
     axes: tuple[Axis, ...] = (None,) * len(shape)
     if is_user and len(shape) > 1:
         axes = (None, walk.channels.new(shape[1], frozen="the network's input"), *axes[2:])
+    elif not is_user and spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
+        axes = walk.tensors.get(spec.target, axes)
     return Value(shape, axes, None if is_user else spec.target, batched=is_user)
 
 

@@ -124,6 +124,20 @@ def _positions(pieces: Pieces, kept: Mapping[str, Tensor]) -> Tensor:
     return torch.cat(parts)
 
 
+def cut_axes(tensor: Tensor, axes: Sequence[Pieces], kept: Mapping[str, Tensor]) -> Tensor:
+    """A tensor cut along each of its axes to the kept channels; ``axes`` has one entry for each."""
+    for axis, pieces in enumerate(axes):
+        tensor = tensor.index_select(axis, _positions(pieces, kept).to(tensor.device))
+    return tensor
+
+
+def length(pieces: Pieces, widths: Mapping[str, int]) -> int:
+    """Positions on an axis where the groups have these widths; a group without one is dense."""
+    return sum(
+        (size if name is None else widths.get(name, size)) * repeat for name, size, repeat in pieces
+    )
+
+
 def _grouped(tensor: Tensor, rows: Tensor, columns: Tensor, layer: Sliced) -> Tensor:
     """A grouped convolution's weight: each block of outputs reads its own block of inputs."""
     blocks = layer.groups

@@ -15,6 +15,7 @@ from prunenas.architecture.flops import Quadratic, Terms, Vector
 from prunenas.architecture.groups import Block, ChannelGroup, FrozenGroup, Sizes
 from prunenas.architecture.inheritance import Slice, Sliced, sliced, slices_of
 from prunenas.architecture.selection import spread
+from prunenas.architecture.tensors import Following, cut
 from prunenas.architecture.value import Architecture
 from prunenas.errors import BudgetError, WidthError, unknown
 
@@ -45,6 +46,7 @@ class Space:
     _parameters: Terms = field(repr=False)
     _slices: tuple[Sliced, ...] = field(repr=False)
     _normalised: Mapping[str, str] = field(repr=False)
+    _tensors: tuple[Following, ...] = field(default=(), repr=False)
     blocks: tuple[Block, ...] = ()
     removed: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     _whole: "Space | None" = field(default=None, repr=False)
@@ -177,6 +179,7 @@ class Space:
                 [i for i, owner in enumerate(self._parameters.owners) if stays(owner)], columns
             ),
             _slices=tuple(part for part in self._slices if stays(part.layer)),
+            _tensors=tuple(t for t in self._tensors if stays(t.name)),
             _whole=self._whole or self,
         )
 
@@ -259,7 +262,10 @@ class Space:
             WidthError: Indices are out of range, repeated, unsorted, or unequal between blocks.
         """
         left = {name: tensor for name, tensor in state.items() if self._has(name)}
-        return sliced(self._slices, {g.name: (g.width, g.divisor) for g in self.groups}, left, kept)
+        layers = sliced(
+            self._slices, {g.name: (g.width, g.divisor) for g in self.groups}, left, kept
+        )
+        return cut(self._tensors, layers, kept)
 
     def selected(self, architecture: Architecture) -> dict[str, Tensor]:
         """The channels that an architecture's channel selections pass on, by group.
@@ -328,6 +334,7 @@ class Space:
             layers=self._sizes.at(vector),
             flops=self._flops(vector),
             params=self._params(vector),
+            tensors={tensor.name: tensor.shape(widths) for tensor in self._tensors},
             selections=selections,
             removed=self.removed,
         )

@@ -7,6 +7,7 @@ survive this, because the forward pass writes out a size, is frozen with the rea
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from prunenas.architecture.proof import Trial
 from prunenas.architecture.rules import apply
 from prunenas.architecture.source import Constructor, constructor
 from prunenas.architecture.space import Space
+from prunenas.architecture.tensors import Following, loose_axes
 from prunenas.errors import SourceError, TraceError
 
 
@@ -105,8 +107,9 @@ def _record(make: Constructor, arguments: Mapping[str, Any]) -> tuple[Constructi
 
 
 def _walk(dense: Construction, shape: tuple[int, ...]) -> tuple[Walk, tuple[Branch, ...]]:
-    network = dense.network.to("meta")
     recorded = {layer.name: layer for layer in dense.layers if layer.name is not None}
+    loose = loose_axes(dense.network, recorded)
+    network = dense.network.to("meta")
     own = {id(module): name for name, module in network.named_modules()}
     layers = {
         name: recorded[own[id(module)]]
@@ -114,6 +117,10 @@ def _walk(dense: Construction, shape: tuple[int, ...]) -> tuple[Walk, tuple[Bran
         if own[id(module)] in recorded
     }
     walk = Walk(Channels(), layers)
+    for name, sizes in loose.items():
+        walk.tensors[name] = tuple(
+            None if size is None else walk.channels.loose(size) for size in sizes
+        )
     program = export(network, shape, train=True)
     follow(program, walk, apply)
     residual = branches(program, network)
@@ -162,6 +169,11 @@ class _Found:
                 if layer not in members:
                     members.append(layer)
         self._stages = _stages(walk.producers)
+        for name, own in walk.tensors.items():
+            vary = [a for a in own if any(g in self._names for g, _ in walk.channels.resolve(a))]
+            if len(vary) > 2:  # more than a quadratic form of the widths can count
+                for axis in vary:
+                    walk.channels.freeze(axis, f"parameter {name!r} has channels on three axes")
 
     def space(self, refused: Mapping[str, str]) -> Space:
         """The space, with the groups in ``refused`` frozen for the reasons given there."""
@@ -200,6 +212,7 @@ class _Found:
             _slices=tuple(
                 self._sliced(name, axes, order) for name, axes in self._walk.axes.items()
             ),
+            _tensors=self._following(order),
         )
 
     def _sizes(self, forms: "_Forms") -> Sizes:
@@ -243,6 +256,19 @@ class _Found:
                     if end is not None and size * block == channels.size(end):
                         factors[i], numel = forms(end), numel / channels.size(end)
                 terms.append((name, numel, factors[0], factors[1]))
+        parameters = dict(self._dense.network.named_parameters())
+        for tensor in self._following(forms.order):
+            parameter = parameters.get(tensor.name)
+            if parameter is None or rest.pop(id(parameter), None) is None:
+                continue
+            sizes = [
+                forms(axis) if axis is not None else forms.constant(size)
+                for axis, size in zip(self._walk.tensors[tensor.name], parameter.shape, strict=True)
+            ]
+            vary = [form for form in sizes if form[1:].any()]
+            numel = prod(form[0] for form in sizes if not form[1:].any())
+            owner = tensor.name.rpartition(".")[0]
+            terms.append((owner, numel, *[*vary, one, one][:2]))
         return [*terms, *((owner, float(count), one, one) for owner, count in rest.values())]
 
     def _sliced(self, name: str, axes: LayerAxes, order: Mapping[int, int]) -> Sliced:
@@ -260,6 +286,20 @@ class _Found:
                 if layer.name == name and alias != name
             ),
         )
+
+    def _following(self, order: Mapping[int, int]) -> tuple[Following, ...]:
+        """The tensors that follow a free group."""
+        network, channels = self._dense.network, self._walk.channels
+        shapes = {n: t.shape for n, t in (*network.named_parameters(), *network.named_buffers())}
+        found = []
+        for name, axes in self._walk.tensors.items():
+            if any(group in order for axis in axes for group, _ in channels.resolve(axis)):
+                pieces = tuple(
+                    (Piece(None, size, 1),) if axis is None else self._pieces(axis, order)
+                    for axis, size in zip(axes, shapes[name], strict=True)
+                )
+                found.append(Following(name, pieces))
+        return tuple(found)
 
     def _pieces(self, axis: Axis, order: Mapping[int, int]) -> Pieces:
         return tuple(

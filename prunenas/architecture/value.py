@@ -63,6 +63,8 @@ class Architecture:
             that they pass on; a layer without an entry passes evenly spaced ones on.
         removed: Residual branches that are taken out, by name: the modules that made them, in the
             order of the forward pass. ``widths`` has no entry for what lived in them alone.
+        tensors: Shapes of parameters and buffers that no layer holds but that follow a channel
+            group (ConvNeXt's layer scales), by name.
     """
 
     source: str
@@ -74,10 +76,11 @@ class Architecture:
     params: int
     selections: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     removed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Copies nobody else holds, and read-only.
-        for name in ("arguments", "widths", "selections", "removed"):
+        for name in ("arguments", "widths", "selections", "removed", "tensors"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @cached_property
@@ -100,11 +103,13 @@ class Architecture:
     def to_dict(self) -> dict[str, Any]:
         """A plain dict for JSON or YAML; layers are ``[name, kind, size, ...]``.
 
-        ``selections`` and ``removed`` are there only where they say something.
+        ``selections``, ``removed`` and ``tensors`` are there only where they say something, so
+        that digests from before there were any hold.
         """
         optional: dict[str, Any] = {
             "selections": {name: list(kept) for name, kept in self.selections.items()},
             "removed": {name: list(modules) for name, modules in self.removed.items()},
+            "tensors": {name: list(shape) for name, shape in self.tensors.items()},
         }
         return {
             "source": self.source,
@@ -127,7 +132,7 @@ class Architecture:
         if not isinstance(plain, Mapping):
             raise ExportError(f"an architecture must be a mapping, but got {_short(plain)}")
         keys = {"source", "arguments", "input_shape", "widths", "layers", "flops", "params"}
-        given = set(plain) - {"selections", "removed"}
+        given = set(plain) - {"selections", "removed", "tensors"}
         if keys != given:
             missing, extra = sorted(keys - given), sorted(map(str, given - keys))
             raise ExportError(
@@ -174,6 +179,7 @@ class Architecture:
             params=plain["params"],
             selections=_selections(plain.get("selections", {}), read),
             removed=_removed(plain.get("removed", {})),
+            tensors=_tensors(plain.get("tensors", {})),
         )
 
 
@@ -223,6 +229,22 @@ def _removed(plain: Any) -> dict[str, tuple[str, ...]]:
             modules,
         )
     return {name: tuple(modules) for name, modules in plain.items()}
+
+
+def _tensors(plain: Any) -> dict[str, tuple[int, ...]]:
+    _must(
+        isinstance(plain, Mapping) and len(plain) <= MAX_LAYERS,
+        "tensors must map names to shapes",
+        plain,
+    )
+    for name, shape in plain.items():
+        _must(isinstance(name, str), "a tensor's name must be a string", name)
+        _must(
+            _is_list(shape) and 1 <= len(shape) <= 8 and all(map(_is_size, shape)),
+            f"a tensor's shape must hold 1 to 8 sizes in 1..{MAX_SIZE}",
+            shape,
+        )
+    return {name: tuple(shape) for name, shape in plain.items()}
 
 
 def _is_list(value: Any) -> bool:

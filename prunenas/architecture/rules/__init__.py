@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from prunenas.architecture.graph import BATCH, Value, Walk
-from prunenas.architecture.rules._base import Arguments, Rule, opaque, operands
+from prunenas.architecture.rules._base import Arguments, Rule, opaque, operands, settled
 from prunenas.architecture.rules.elementwise import new, pointwise, same
 from prunenas.architecture.rules.layers import convolution, layer_norm, linear, norm, prelu
 from prunenas.architecture.rules.products import addmm, attention, matmul
@@ -64,6 +64,8 @@ def apply(node: torch.fx.Node, values: Mapping[torch.fx.Node, Any], walk: Walk) 
         rule = pointwise if schema.overload_name == "other" else RULES.get(name, opaque)
         if rule is opaque and torch.Tag.pointwise in getattr(node.target, "tags", ()):
             rule = pointwise
+    if rule not in _LOOSE:
+        arguments = {name: settled(value, walk, node) for name, value in arguments.items()}
     batched = any(value.batched for value in operands(arguments)) or (
         rule in (new, expand, repeat) and shapes[0][:1] == (BATCH,)
     )
@@ -131,6 +133,12 @@ def _table() -> dict[str, Rule]:
     ]
     return {name: rule for rule, names in groups for name in names.split()}
 
+
+_LOOSE: frozenset[Rule] = frozenset(
+    {pointwise, same, cat, stack, reshape, squeeze, permute, expand, cut, select, norm, layer_norm}
+    | {prelu}
+)
+"""Rules after which a parameter that no layer holds may still meet channels; see ``tensors``."""
 
 RULES: Mapping[str, Rule] = _table()
 """From operator name (without ``aten::`` and the ``_`` of in-place forms) to its rule."""

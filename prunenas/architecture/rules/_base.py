@@ -1,6 +1,7 @@
 """What rules are made of: their form, and what several of them do."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -79,6 +80,26 @@ def fixed_axis(axis: Axis, size: int, walk: Walk, node: torch.fx.Node) -> Axis:
     return walk.channels.new(size, frozen=f"{walk.where(node)} reads an axis of fixed size")
 
 
+def settled(value: Any, walk: Walk, node: torch.fx.Node) -> Any:
+    """An argument for a rule that knows layers' channels alone.
+
+    Sizes of a parameter that have not met channels stay as they are from here on.
+    """
+    if isinstance(value, (list, tuple)):
+        return [settled(v, walk, node) for v in value]
+    if not isinstance(value, Value) or not any(map(walk.channels.is_loose, value.axes)):
+        return value
+    return replace(value, axes=tuple(fixed_size(axis, walk, node) for axis in value.axes))
+
+
+def fixed_size(axis: Axis, walk: Walk, node: torch.fx.Node) -> Axis:
+    """The axis; None where it holds a parameter's own size, which is then fixed for good."""
+    if not walk.channels.is_loose(axis):
+        return axis
+    walk.channels.freeze(axis, f"{walk.where(node)} needs a parameter of fixed size")
+    return None
+
+
 def broadcast(
     tensors: list[Value], position: int, rank: int, size: int, walk: Walk, node: torch.fx.Node
 ) -> Axis:
@@ -97,4 +118,5 @@ def broadcast(
             walk.channels.join(result, axis, f"{walk.where(node)} joins channels in another order")
     if fixed is not None and result is not None:
         walk.channels.freeze(result, f"{walk.where(node)} meets {fixed} of fixed size")
+        result = None if walk.channels.is_loose(result) else result
     return result

@@ -113,12 +113,15 @@ def _features(axis: Axis, a: Arguments, walk: Walk, node: torch.fx.Node) -> None
     if axis is None:
         return
     weight = a.get("weight")
-    tensors = [weight, a.get("running_mean")]
-    held = next((t for t in tensors if isinstance(t, Value)), None)
+    tensors = [weight, a.get("running_mean"), a.get("bias"), a.get("running_var")]
+    held = next((t for t in tensors[:2] if isinstance(t, Value)), None)
     layer = walk.layer_of(node, "norm", held, (walk.channels.size(axis),))
     if layer is None:
-        if held is not None:
-            walk.channels.freeze(axis, f"{walk.where(node)} {FOREIGN}")
+        for tensor in (t for t in tensors if isinstance(t, Value)):  # parameters of a class's own
+            if tensor.axes[0] is None:
+                walk.channels.freeze(axis, f"{walk.where(node)} {FOREIGN}")
+            else:
+                walk.channels.join(axis, tensor.axes[0], f"{walk.where(node)} joins channels")
     elif layer.name in walk.axes:
         walk.channels.join(walk.axes[layer.name].fan_out, axis, f"{walk.where(node)} is used twice")
     else:

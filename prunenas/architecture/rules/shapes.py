@@ -13,6 +13,7 @@ from prunenas.architecture.rules._base import (
     Shape,
     broadcast,
     fixed_axis,
+    fixed_size,
     opaque,
     plain,
 )
@@ -28,13 +29,17 @@ def cat(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node) 
     for position, size in enumerate(shapes[0]):
         if position != dim:
             axes.append(broadcast(tensors, position, rank, size, walk, node))
-        elif all(tensor.axes[position] is None for tensor in tensors):
+            continue
+        parts = [tensor.axes[position] for tensor in tensors]
+        if None in parts:  # tokens, say: what has been learnt for some of them adds no channels
+            parts = [fixed_size(axis, walk, node) for axis in parts]
+        if all(axis is None for axis in parts):
             axes.append(None)
-        else:
-            runs: list[Run] = []
-            for tensor in tensors:
-                runs += fixed_axis(tensor.axes[position], tensor.shape[position], walk, node) or ()
-            axes.append(tuple(runs))
+            continue
+        runs: list[Run] = []
+        for axis, tensor in zip(parts, tensors, strict=True):
+            runs += fixed_axis(axis, tensor.shape[position], walk, node) or ()
+        axes.append(tuple(runs))
     return tuple(axes)
 
 
