@@ -22,7 +22,7 @@ def index_select(
     known = layer is not None and layer.kind == "select" and buffer == "index" and dim == 1
     if layer is None or not known or layer.name in walk.axes:
         return opaque(a, shapes, walk, node)
-    walk.channels.freeze(x.axes[1], f"channel selection {layer.name!r} reads it by index")
+    walk.channels.freeze(x.axes[1], "a channel selection reads it by index")
     fan_out = walk.channels.new(shapes[0][1])
     walk.axes[str(layer.name)] = LayerAxes(layer, x.axes[1], fan_out)
     places = shapes[0][2:]
