@@ -2,47 +2,38 @@
 
 import inspect
 import itertools
-import math
+import re
 
 import pytest
-import torch
-from torch import nn
+from models_counted import (
+    SHAPES,
+    count_flops,
+    count_parameters,
+    count_weights,
+    counted,
+    weightless,
+)
 
 from prunenas import models
-from prunenas.errors import SourceError
-from prunenas.models import lenet5, resnet20, resnet56, vgg16, vgg_mini
+from prunenas.architecture.selection import ChannelSelection
 
-SHAPES = {
-    "lenet5": (1, 28, 28),
-    "resnet20": (3, 32, 32),
-    "resnet56": (3, 32, 32),
-    "vgg16": (3, 32, 32),
-    "vgg_mini": (1, 28, 28),
+VGG = {
+    "vgg11": [(64, 32), (128, 16), (256, 8), (256, 8), *[(512, 4)] * 2, *[(512, 2)] * 2],
+    "vgg13": [*[(64, 32)] * 2, *[(128, 16)] * 2, *[(256, 8)] * 2, *[(512, 4)] * 2, *[(512, 2)] * 2],
+    "vgg16": [*[(64, 32)] * 2, *[(128, 16)] * 2, *[(256, 8)] * 3, *[(512, 4)] * 3, *[(512, 2)] * 3],
+    "vgg19": [*[(64, 32)] * 2, *[(128, 16)] * 2, *[(256, 8)] * 4, *[(512, 4)] * 4, *[(512, 2)] * 4],
 }
-VGG16_WIDTHS = [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
+"""Width and side of the feature map of each convolution, from Simonyan and Zisserman's Table 1."""
 
 
-def count_parameters(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+def vgg_weights(name: str) -> int:
+    pairs = itertools.pairwise([3, *(width for width, _ in VGG[name])])
+    return sum(9 * i * o for i, o in pairs)
 
 
-def count_flops(network: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Multiply-adds of one image, from the layers' definitions and the sizes that flow by."""
-    total = 0
-
-    def add(module: nn.Module, _: object, output: torch.Tensor) -> None:
-        nonlocal total
-        if isinstance(module, nn.Conv2d):
-            kernel = math.prod(module.kernel_size) * module.in_channels
-            total += kernel * module.out_channels * output.shape[2] * output.shape[3]
-        elif isinstance(module, nn.Linear):
-            total += module.in_features * module.out_features
-
-    handles = [module.register_forward_hook(add) for module in network.modules()]
-    network.eval()(torch.zeros(1, *shape))
-    for handle in handles:
-        handle.remove()
-    return total
+def vgg_flops(name: str) -> int:
+    pairs = itertools.pairwise([(3, 32), *VGG[name]])
+    return sum(9 * i * o * side**2 for (i, _), (o, side) in pairs)
 
 
 def residual_parameters(blocks: int, shortcut: str) -> int:
@@ -66,6 +57,19 @@ def residual_flops(blocks: int, shortcut: str) -> int:
     return total
 
 
+def pre_activation_counts(blocks: int) -> tuple[int, int]:
+    """Parameters and multiply-adds; a stage's first 1×1 convolution still sees the larger map."""
+    parameters, flops = 9 * 3 * 16, 9 * 3 * 16 * 32**2
+    for inputs, planes, before, side in ((16, 16, 32, 32), (64, 32, 32, 16), (128, 64, 16, 8)):
+        inner = 2 * planes + 9 * planes**2 + 2 * planes + planes * 4 * planes
+        parameters += 2 * inputs + inputs * planes + inner + inputs * 4 * planes
+        parameters += (blocks - 1) * (2 * 4 * planes + 4 * planes * planes + inner)
+        flops += inputs * planes * before**2 + inputs * 4 * planes * side**2
+        flops += (blocks - 1) * 4 * planes * planes * side**2
+        flops += blocks * (9 * planes**2 + 4 * planes**2) * side**2
+    return parameters + 2 * 256 + 256 * 10 + 10, flops + 256 * 10
+
+
 def test_every_model_is_listed_and_says_its_source() -> None:
     assert sorted(models.__all__) == sorted(SHAPES)
     for name in models.__all__:
@@ -74,161 +78,186 @@ def test_every_model_is_listed_and_says_its_source() -> None:
         assert text is not None
         assert text.splitlines()[0].endswith(".")
         assert any(line.startswith("Source: ") for line in text.splitlines())
-        defaults = {k: v.default for k, v in inspect.signature(constructor).parameters.items()}
+        parameters = inspect.signature(constructor).parameters
+        assert list(parameters)[:3] == ["num_classes", "in_channels", "input_size"]
+        assert all(p.kind is p.KEYWORD_ONLY for p in list(parameters.values())[3:])
         channels, side, _ = SHAPES[name]
-        assert (defaults["in_channels"], defaults["input_size"]) == (channels, side)
+        assert parameters["in_channels"].default == channels
+        assert parameters["input_size"].default == side
 
 
-def test_lenet5_has_the_papers_430500_weights() -> None:
-    network = lenet5()
-    weights = sum(p.numel() for name, p in network.named_parameters() if name.endswith("weight"))
-    assert weights == 430_500
-    assert count_parameters(network) == 430_500 + 20 + 50 + 500 + 10
-    assert count_flops(network, (1, 28, 28)) == (
-        25 * 20 * 24**2 + 25 * 20 * 50 * 8**2 + 800 * 500 + 500 * 10
-    )
-
-
-def test_vgg16_counts_as_published() -> None:
-    network = vgg16()
-    pairs = list(itertools.pairwise([3, *VGG16_WIDTHS]))
-    sides = [32, 32, 16, 16, 8, 8, 8, 4, 4, 4, 2, 2, 2]
-    convolutions = sum(9 * i * o * s**2 for (i, o), s in zip(pairs, sides, strict=True))
-    assert convolutions == 313_196_544
-    assert count_flops(network, (3, 32, 32)) == convolutions + 512 * 10 == 313_201_664
-    parameters = sum(9 * i * o + 2 * o for i, o in pairs) + 512 * 10 + 10
-    assert count_parameters(network) == parameters
-
-
-def test_vgg_mini_counts() -> None:
-    network = vgg_mini()
-    pairs = list(itertools.pairwise([1, 16, 32, 64, 64]))
-    sides = [28, 14, 7, 7]
-    flops = sum(9 * i * o * s**2 for (i, o), s in zip(pairs, sides, strict=True)) + 64 * 10
-    assert count_flops(network, (1, 28, 28)) == flops
-    parameters = sum(9 * i * o + 2 * o for i, o in pairs) + 64 * 10 + 10
-    assert count_parameters(network) == parameters == 61_050
-
-
-@pytest.mark.parametrize("shortcut", ["a", "b"])
-@pytest.mark.parametrize(("constructor", "blocks"), [(resnet20, 3), (resnet56, 9)])
-def test_residual_networks_count_as_their_closed_form(constructor, blocks, shortcut) -> None:
-    network = constructor(shortcut=shortcut)
-    assert count_parameters(network) == residual_parameters(blocks, shortcut)
-    assert count_flops(network, (3, 32, 32)) == residual_flops(blocks, shortcut)
-
-
-def test_residual_networks_have_the_papers_size() -> None:
-    # He et al. 2016, Table 6: 0.27 and 0.85 million parameters.
-    assert count_parameters(resnet20()) == 269_722
-    assert round(count_parameters(resnet56()) / 1e6, 2) == 0.85
+FIGURE = re.compile(r"([\d.,]*\d)( million)? (parameters|weights|FLOPs|GFLOPs)")
 
 
 @pytest.mark.parametrize("name", sorted(SHAPES))
 def test_docstrings_state_true_counts(name: str) -> None:
-    network = getattr(models, name)()
     first = (inspect.getdoc(getattr(models, name)) or "").splitlines()[0]
-    flops, parameters = count_flops(network, SHAPES[name]), count_parameters(network)
-    figures = {
-        "lenet5": ["430,500 weights"],
-        "resnet20": [f"{parameters / 1e6:.2f} million", f"{flops / 1e6:.2f} million FLOPs"],
-        "resnet56": [f"{parameters / 1e6:.2f} million", f"{flops / 1e6:.2f} million FLOPs"],
-        "vgg16": [f"{flops:,} FLOPs"],
-        "vgg_mini": [f"{parameters:,} parameters"],
+    parameters, flops = counted(name)
+    actual = {
+        "parameters": parameters,
+        "weights": count_weights(weightless(name)),
+        "FLOPs": flops,
+        "GFLOPs": flops / 1e9,
     }
-    for figure in figures[name]:
-        assert figure in first
+    figures = FIGURE.findall(first)
+    assert figures
+    for number, million, unit in figures:
+        decimals = len(number.partition(".")[2])
+        value = actual[unit] / (1e6 if million else 1)
+        assert round(value, decimals) == float(number.replace(",", ""))
 
 
-@pytest.mark.parametrize(
-    ("name", "classes", "channels", "grow"),
-    [
-        *((name, 10, None, 0) for name in sorted(SHAPES)),
-        *((name, 7, 2, 5) for name in ("lenet5", "resnet20", "vgg16", "vgg_mini")),
-    ],
-)
-def test_gradients_reach_every_parameter(name: str, classes, channels, grow) -> None:
-    torch.manual_seed(0)
-    in_channels, side, _ = SHAPES[name]
-    in_channels, side = channels or in_channels, side + grow
-    network = getattr(models, name)(classes, in_channels, side)
-    logits = network(torch.randn(4, in_channels, side, side))
-    assert logits.shape == (4, classes)
-    nn.functional.cross_entropy(logits, torch.arange(4)).backward()
-    for parameter_name, parameter in network.named_parameters():
-        assert parameter.grad is not None, parameter_name
-        assert parameter.grad.abs().sum() > 0, parameter_name
+def test_lenets_have_the_papers_weights() -> None:
+    # Han et al. 2015, Table 1: LeNet-300-100 has 267 thousand parameters, LeNet-5 431 thousand.
+    weights = 784 * 300 + 300 * 100 + 100 * 10
+    assert counted("lenet_300_100") == (weights + 300 + 100 + 10, weights)
+    assert round(counted("lenet_300_100")[0] / 1e3) == 267
+    assert count_weights(weightless("lenet5")) == 430_500
+    parameters, flops = counted("lenet5")
+    assert parameters == 430_500 + 20 + 50 + 500 + 10
+    assert flops == 25 * 20 * 24**2 + 25 * 20 * 50 * 8**2 + 800 * 500 + 500 * 10
+    assert round(parameters / 1e3) == 431
 
 
-def test_vgg16_on_larger_images_sees_more_positions() -> None:
-    network = vgg16(input_size=64)
-    assert network.classifier.in_features == 512 * 4
-    assert network.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 10)
+@pytest.mark.parametrize("name", sorted(VGG))
+def test_vggs_count_as_their_closed_form(name: str) -> None:
+    weights, widths = vgg_weights(name), sum(width for width, _ in VGG[name])
+    assert counted(name) == (weights + 2 * widths + 512 * 10 + 10, vgg_flops(name) + 512 * 10)
+    plain = weightless(name, batch_norm=False)
+    assert count_parameters(plain) == weights + widths + 512 * 10 + 10
+    head = weightless(name, hidden=512)
+    assert count_flops(head, (3, 32, 32)) == vgg_flops(name) + 512 * 512 + 512 * 10
+    hidden = 512 * 512 + 512 + 2 * 512 + 512 * 10 + 10
+    assert count_parameters(head) == weights + 2 * widths + hidden
+    bare = weightless(name, hidden=512, batch_norm=False)
+    assert count_parameters(bare) == weights + widths + hidden - 2 * 512
 
 
-def test_padded_shortcut_is_the_identity_of_kept_pixels() -> None:
-    torch.manual_seed(0)
-    block = resnet20(shortcut="a").stage2[0]
-    stream = torch.randn(2, 16, 6, 6)
-    shortcut = block.shortcut(stream)
-    expected = torch.zeros(2, 32, 3, 3)
-    for row, column in itertools.product(range(3), range(3)):
-        expected[:, 8:24, row, column] = stream[:, :, 2 * row, 2 * column]
-    assert torch.equal(shortcut, expected)
+def test_vggs_have_the_papers_sizes() -> None:
+    assert vgg_flops("vgg16") == 313_196_544
+    assert counted("vgg16")[1] == 313_201_664
+    # Li et al. 2017, Table 1: VGG-16 has 3.13e8 multiply-adds and 1.5e7 parameters with its head;
+    # 14.99 million in the form of "Rethinking the Value of Network Pruning".
+    head = count_parameters(weightless("vgg16", hidden=512))
+    assert round(head / 1e6, 2) == 14.99
+    # The README of the network slimming code: VGG-19 has 20.04M parameters.
+    assert round(counted("vgg19")[0] / 1e6, 2) == 20.04
 
 
-@torch.no_grad()
-def test_initialisation_follows_each_rule() -> None:
-    torch.manual_seed(0)
-    for network in (vgg16(), resnet56(shortcut="b"), vgg_mini()):
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d):
-                fan_out = math.prod(module.kernel_size) * module.out_channels
-                # Five standard errors of a normal sample's variance: sqrt(2 / n).
-                slack = 5 * math.sqrt(2 / module.weight.numel())
-                assert module.weight.var() * fan_out == pytest.approx(2, rel=slack)
-    for module in vgg16(gamma=0.5).modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.weight.unique().tolist() == [0.5]
-            assert module.bias.unique().tolist() == [0.0]
-    assert vgg16().classifier.weight.std() == pytest.approx(0.01, rel=0.1)
-    bound = 1 / math.sqrt(64)
-    assert vgg_mini().classifier.weight.abs().max() == pytest.approx(bound, rel=0.05)
-    caffe = lenet5()
-    for layer, fan_in in ((caffe.features[2], 500), (caffe.classifier[0], 800)):
-        assert layer.weight.abs().max() <= math.sqrt(3 / fan_in)
-        assert layer.weight.var() * fan_in == pytest.approx(1, rel=0.05)
-        assert layer.bias.abs().max() == 0
+def test_vgg_mini_counts() -> None:
+    pairs = list(itertools.pairwise([1, 16, 32, 64, 64]))
+    sides = [28, 14, 7, 7]
+    flops = sum(9 * i * o * s**2 for (i, o), s in zip(pairs, sides, strict=True)) + 64 * 10
+    parameters = sum(9 * i * o + 2 * o for i, o in pairs) + 64 * 10 + 10
+    assert counted("vgg_mini") == (parameters, flops)
+    assert parameters == 61_050
 
 
-@pytest.mark.parametrize("name", sorted(SHAPES))
-def test_models_can_be_exported_in_train_mode(name: str) -> None:
-    network = getattr(models, name)().train()
-    images = torch.randn(2, *SHAPES[name])
-    program = torch.export.export(network, (images,))
-    assert torch.allclose(program.module()(images), network(images), atol=1e-5)
+BLOCKS = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, "resnet110": 18}
 
 
-@pytest.mark.parametrize(
-    ("constructor", "arguments", "message"),
-    [
-        (vgg16, {"input_size": 28}, "vgg16 needs input_size >= 32, got 28"),
-        (lenet5, {"input_size": 8}, "lenet5 needs input_size >= 16, got 8"),
-        (vgg_mini, {"num_classes": 0}, "vgg_mini needs num_classes >= 1, got 0"),
-        (resnet20, {"in_channels": 0}, "resnet20 needs in_channels >= 1, got 0"),
-        (resnet56, {"shortcut": "c"}, "unknown shortcut 'c'. Known: a, b"),
-    ],
-)
-def test_sizes_out_of_range_are_refused(constructor, arguments, message) -> None:
-    with pytest.raises(SourceError) as caught:
-        constructor(**arguments)
-    assert str(caught.value) == message
+@pytest.mark.parametrize("shortcut", ["a", "b"])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_residual_networks_count_as_their_closed_form(name: str, shortcut: str) -> None:
+    network = weightless(name, shortcut=shortcut)
+    assert count_parameters(network) == residual_parameters(BLOCKS[name], shortcut)
+    assert count_flops(network, (3, 32, 32)) == residual_flops(BLOCKS[name], shortcut)
 
 
-@pytest.mark.parametrize(
-    ("constructor", "least"), [(vgg16, 32), (lenet5, 16), (vgg_mini, 4), (resnet20, 4)]
-)
-def test_the_least_size_works(constructor, least: int) -> None:
-    network = constructor(input_size=least).eval()
-    channels = next(m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d))
-    assert network(torch.zeros(1, channels, least, least)).shape == (1, 10)
+def test_residual_networks_have_the_papers_sizes() -> None:
+    assert counted("resnet20")[0] == 269_722
+    # He et al. 2016, Table 6, in millions of parameters.
+    published = {"resnet20": 0.27, "resnet32": 0.46, "resnet44": 0.66, "resnet56": 0.85}
+    for name, millions in published.items():
+        assert round(counted(name)[0] / 1e6, 2) == millions
+    assert round(counted("resnet110")[0] / 1e6, 1) == 1.7
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("preresnet110", 12), ("preresnet164", 18)])
+def test_pre_activation_networks_count_as_their_closed_form(name: str, blocks: int) -> None:
+    assert counted(name) == pre_activation_counts(blocks)
+    plain = weightless(name, selection=False)
+    counts = count_parameters(plain), count_flops(plain, (3, 32, 32))
+    assert counts == pre_activation_counts(blocks)
+
+
+def selections(name: str) -> list[int]:
+    """Channels that come into each channel selection, in the order of the modules."""
+    found = [m for m in weightless(name).modules() if isinstance(m, ChannelSelection)]
+    assert all(m.selected == m.channels for m in found)
+    return [m.channels for m in found]
+
+
+def test_preresnet164_has_the_papers_size() -> None:
+    parameters, _ = counted("preresnet164")
+    # Huang et al. 2017, Table 2: ResNet with pre-activation, depth 164, has 1.7 million parameters.
+    assert round(parameters / 1e6, 1) == 1.7
+    # The README of the network slimming code: 1.71M, where a selection is a vector of parameters;
+    # the unpruned widths are its defaults.
+    inputs = [16, *[64] * 17, 64, *[128] * 17, 128, *[256] * 17, 256]
+    assert sorted(selections("preresnet164")) == sorted(inputs)
+    assert round((parameters + sum(inputs)) / 1e6, 2) == 1.71
+
+
+def densenet_counts(stem: int, layers: int, bottleneck: int) -> tuple[int, int]:
+    """Parameters and multiply-adds; ``bottleneck`` is its width, 0 for none and no compression."""
+    width, side, parameters, flops = stem, 32, 27 * stem, 27 * stem * 32**2
+    for block in range(3):
+        for _ in range(layers):
+            if bottleneck:
+                weights = width * bottleneck + 9 * bottleneck * 12
+                parameters += 2 * width + 2 * bottleneck + weights
+            else:
+                weights = 9 * width * 12
+                parameters += 2 * width + weights
+            flops += weights * side**2
+            width += 12
+        if block < 2:
+            out = width // 2 if bottleneck else width
+            parameters += 2 * width + width * out
+            flops += width * out * side**2
+            width, side = out, side // 2
+    return parameters + 2 * width + width * 10 + 10, flops + width * 10
+
+
+def test_densenet40_has_the_papers_size() -> None:
+    parameters, flops = counted("densenet40")
+    assert (parameters, flops) == densenet_counts(24, 12, 0)
+    # Huang et al. 2017, Table 2: 1.0 million parameters, with a stem of 16 channels.
+    assert round(densenet_counts(16, 12, 0)[0] / 1e6, 1) == 1.0
+    # The network slimming code has 24 in the stem and 39 selections; its README says 1.07M, where
+    # a selection is a vector of parameters.
+    widths = [24 + 12 * i for i in range(13)], [168 + 12 * i for i in range(13)]
+    inputs = [*widths[0], *widths[1], *(312 + 12 * i for i in range(13))]
+    assert selections("densenet40") == inputs
+    assert round((parameters + sum(inputs)) / 1e6, 2) == 1.07
+
+
+def test_densenet_bc_100_has_the_papers_size() -> None:
+    assert counted("densenet_bc_100") == densenet_counts(24, 16, 48)
+    # Huang et al. 2017, Table 2: 0.8 million parameters.
+    assert round(counted("densenet_bc_100")[0] / 1e6, 1) == 0.8
+    # By Huang et al., section 3: 24 in, 16 layers of 12 more, half of them after a transition.
+    blocks = (24, 108, 150)
+    assert selections("densenet_bc_100") == [first + 12 * i for first in blocks for i in range(17)]
+
+
+def test_prunefl_networks_have_the_codes_sizes() -> None:
+    """Its configuration prices each of these weights; its figures start at these sizes."""
+    assert count_weights(weightless("conv2")) == 6_601_504
+    linear = 64 * 7 * 7 * 2048 + 2048 * 62
+    assert 25 * 32 + 25 * 32 * 64 + linear == 6_601_504
+    assert counted("conv2")[1] == 25 * 32 * 28**2 + 25 * 32 * 64 * 14**2 + linear
+
+    parameters, flops = counted("conv4")
+    assert round(parameters / 1e3, 1) == 31.2  # thousand
+    # 84 -> 42 -> 21, padded to 23 -> 11, padded to 13 -> 6.
+    assert parameters == 9 * 3 * 32 + 3 * 9 * 32**2 + 4 * 32 + 4 * 64 + 32 * 6 * 6 * 2 + 2
+    inner = 9 * 32 * 32 * (42**2 + 23**2 + 13**2)
+    assert flops == 9 * 3 * 32 * 84**2 + inner + 32 * 6 * 6 * 2
+
+    assert count_weights(weightless("vgg11_prunefl")) == 9_747_136
+    parameters, flops = counted("vgg11_prunefl")
+    assert parameters == 9_750_922
+    assert vgg_weights("vgg11") + 2 * 512**2 + 512 * 10 == 9_747_136
+    assert flops == vgg_flops("vgg11") + 2 * 512**2 + 512 * 10

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from spec_samples import STUDY, changed, inline, mistakes, write_sound_files
 
-from prunenas.architecture import torchvision_models
+from prunenas.architecture import own_models, torchvision_models
 from prunenas.errors import SpecError
 from prunenas.spec import load_space
 from prunenas.training import Recipe
@@ -47,7 +47,7 @@ def ratio(text: str) -> str:
         (1, "name: a/b", "name must be up to 100 letters, digits, '_', '-' and '.', the first no "
          "'-' or '.', but is 'a/b'"),
         (2, "model: {name: vgg_tiny}", "unknown model 'vgg_tiny' (did you mean 'vgg_mini'?). "
-         "Known: lenet5, resnet20, resnet56, vgg16, vgg_mini, torchvision/NAME, or "
+         "Known: " + ", ".join(sorted(own_models())) + ", torchvision/NAME, timm/NAME, or "
          "import.path:callable for a network of your own"),
         (2, "model: {name: torchvision/resnet81}", "unknown torchvision model 'resnet81' (did you "
          "mean 'resnet18'?). Known: " + ", ".join(sorted(torchvision_models()))),

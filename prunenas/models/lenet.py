@@ -1,8 +1,32 @@
-"""LeNet-5 in the form that pruning papers use: Caffe's."""
+"""The LeNets that pruning papers use, as Caffe has them."""
 
 from torch import Tensor, nn
 
 from prunenas.models._base import check_sizes
+
+
+class LeNet300(nn.Module):
+    """Three linear layers over all pixels, with ReLU between them.
+
+    Takes images ``(N, in_channels, H, W)`` and gives logits ``(N, num_classes)``.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int, input_size: int) -> None:
+        super().__init__()
+        self.flatten = nn.Flatten()
+        self.classifier = nn.Sequential(
+            nn.Linear(in_channels * input_size * input_size, 300),
+            nn.ReLU(inplace=True),
+            nn.Linear(300, 100),
+            nn.ReLU(inplace=True),
+            nn.Linear(100, num_classes),
+        )
+        _caffe(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of a batch of images."""
+        logits: Tensor = self.classifier(self.flatten(images))
+        return logits
 
 
 class LeNet(nn.Module):
@@ -25,17 +49,40 @@ class LeNet(nn.Module):
         self.classifier = nn.Sequential(
             nn.Linear(50 * side * side, 500), nn.ReLU(inplace=True), nn.Linear(500, num_classes)
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                # Caffe's "xavier": uniform with variance 1 / fan-in.
-                nn.init.kaiming_uniform_(module.weight, mode="fan_in", nonlinearity="linear")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        _caffe(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of a batch of images."""
         logits: Tensor = self.classifier(self.flatten(self.features(images)))
         return logits
+
+
+def _caffe(network: nn.Module) -> None:
+    """Caffe's "xavier" initialisation: uniform with variance 1 / fan-in, biases 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_uniform_(module.weight, mode="fan_in", nonlinearity="linear")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def lenet_300_100(num_classes: int = 10, in_channels: int = 1, input_size: int = 28) -> LeNet300:
+    """LeNet-300-100: 300 and 100 hidden units, no convolution; 266,200 weights on 1×28×28.
+
+    Source: LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition", sizes;
+    with ReLU the LeNet-300-100 of Han et al. 2015, "Learning both Weights and Connections for
+    Efficient Neural Networks", who train it in Caffe: its initialisation.
+
+    Args:
+        num_classes: Logits per image, at least 1.
+        in_channels: Channels of the images, at least 1.
+        input_size: Height and width of the images in pixels, at least 1.
+
+    Raises:
+        SourceError: A size is too small.
+    """
+    check_sizes("lenet_300_100", num_classes, in_channels, input_size, least=1)
+    return LeNet300(num_classes, in_channels, input_size)
 
 
 def lenet5(num_classes: int = 10, in_channels: int = 1, input_size: int = 28) -> LeNet:

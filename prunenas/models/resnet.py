@@ -107,6 +107,9 @@ def resnet20(
 ) -> ResNet:
     """ResNet-20 in its CIFAR form: 0.27 million parameters, 40.55 million FLOPs on 3×32×32.
 
+    Shortcut A is the paper's. In the code of Liu et al. 2019, "Rethinking the Value of Network
+    Pruning", it is an average pool, and no gradient flows through it.
+
     Source: He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2.
 
     Args:
@@ -121,6 +124,52 @@ def resnet20(
         SourceError: A size is too small, or an unknown shortcut.
     """
     return _resnet("resnet20", 3, num_classes, in_channels, input_size, shortcut)
+
+
+def resnet32(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    input_size: int = 32,
+    *,
+    shortcut: Shortcut = "a",
+) -> ResNet:
+    """ResNet-32 in its CIFAR form: 0.46 million parameters, 68.86 million FLOPs on 3×32×32.
+
+    Source: He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2.
+
+    Args:
+        num_classes: Logits per image, at least 1.
+        in_channels: Channels of the images, at least 1.
+        input_size: Height and width of the images in pixels, at least 4.
+        shortcut: As for :func:`resnet20`.
+
+    Raises:
+        SourceError: A size is too small, or an unknown shortcut.
+    """
+    return _resnet("resnet32", 5, num_classes, in_channels, input_size, shortcut)
+
+
+def resnet44(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    input_size: int = 32,
+    *,
+    shortcut: Shortcut = "a",
+) -> ResNet:
+    """ResNet-44 in its CIFAR form: 0.66 million parameters, 97.17 million FLOPs on 3×32×32.
+
+    Source: He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2.
+
+    Args:
+        num_classes: Logits per image, at least 1.
+        in_channels: Channels of the images, at least 1.
+        input_size: Height and width of the images in pixels, at least 4.
+        shortcut: As for :func:`resnet20`.
+
+    Raises:
+        SourceError: A size is too small, or an unknown shortcut.
+    """
+    return _resnet("resnet44", 7, num_classes, in_channels, input_size, shortcut)
 
 
 def resnet56(
@@ -144,3 +193,26 @@ def resnet56(
         SourceError: A size is too small, or an unknown shortcut.
     """
     return _resnet("resnet56", 9, num_classes, in_channels, input_size, shortcut)
+
+
+def resnet110(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    input_size: int = 32,
+    *,
+    shortcut: Shortcut = "a",
+) -> ResNet:
+    """ResNet-110 in its CIFAR form: 1.73 million parameters, 252.89 million FLOPs on 3×32×32.
+
+    Source: He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2.
+
+    Args:
+        num_classes: Logits per image, at least 1.
+        in_channels: Channels of the images, at least 1.
+        input_size: Height and width of the images in pixels, at least 4.
+        shortcut: As for :func:`resnet20`.
+
+    Raises:
+        SourceError: A size is too small, or an unknown shortcut.
+    """
+    return _resnet("resnet110", 18, num_classes, in_channels, input_size, shortcut)
