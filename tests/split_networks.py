@@ -1,5 +1,7 @@
 """Small networks that cut, gate, shuffle or take apart their channels, for the tracing tests."""
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -143,6 +145,32 @@ class Shuffled(Body):
         first, second = x.chunk(2, dim=1)
         x = F.relu(self.b(self.d(first) * torch.sigmoid(self.d(second))))
         return self.head(x.mean((2, 3)))
+
+
+class SlidesOverChannels(Body):
+    """Efficient channel attention: a convolution whose places are the channels."""
+
+    out = 16
+
+    def make(self) -> None:
+        self.c = nn.Conv1d(1, 1, 3, padding=1)
+
+    def body(self, x: Tensor) -> Tensor:
+        weights = self.c(x.mean((2, 3))[:, None]).sigmoid()
+        return x * weights[:, 0, :, None, None]
+
+
+class Copied(Body):
+    """A layer that was copied: the constructor made it once."""
+
+    out = 16
+
+    def make(self) -> None:
+        self.c = nn.Conv2d(16, 16, 1)
+        self.d = copy.deepcopy(self.c)
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.d(F.relu(self.c(x)))
 
 
 class Attends(nn.Module):

@@ -132,6 +132,13 @@ def test_attention_that_computes_its_head_size_varies_in_it() -> None:
         ),
         ("WrittenOutButRuns", {}, "a", "but not in proportion at another width"),
         ("Uneven", {}, "a", "takes channels 2 to 5 of 16, which are no equal parts"),
+        (
+            "SlidesOverChannels",
+            {},
+            "a",
+            r"layer 'c' \(conv1d\) slides over channels as places",
+        ),
+        ("Copied", {}, "c", r"layer 'd' \(conv2d\) uses a weight that no layer .* copied layer"),
         ("EverySecond", {}, "a", "picks one of every 2 channels"),
         ("Attends", {"how": "written"}, "qkv", r"takes its channels apart into 3 × 4 × 6, but the"),
         ("Attends", {"how": "heads"}, "qkv", "takes its channels apart .* another width"),
@@ -145,3 +152,84 @@ def test_cuts_that_do_not_follow_the_width_are_frozen_and_told(
     (told,) = [frozen.reason for frozen in space.frozen if frozen.name == group]
     assert re.search(reason, told), told
     assert space.groups  # the rest still varies
+
+
+VIT = {
+    "image_size": 32,
+    "patch_size": 8,
+    "num_layers": 2,
+    "num_heads": 4,
+    "hidden_dim": 32,
+    "mlp_dim": 48,
+    "num_classes": 10,
+}
+SWIN = {
+    "patch_size": [4, 4],
+    "embed_dim": 24,
+    "depths": [1, 1],
+    "num_heads": [2, 4],
+    "window_size": [4, 4],
+    "num_classes": 10,
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "widths", "reason"),
+    [
+        (
+            "torchvision.models:VisionTransformer",
+            VIT,
+            {
+                "encoder.layers.encoder_layer_0.mlp.0": 48,
+                "encoder.layers.encoder_layer_1.mlp.0": 48,
+            },
+            "layer 'encoder.layers.encoder_layer_0.self_attention' (linear) is "
+            "nn.MultiheadAttention: it fixes its features and its heads",
+        ),
+        (
+            "torchvision.models:SwinTransformer",
+            SWIN,
+            {"features.1.0.mlp.0": 96, "features.3.0.mlp.0": 192},
+            "layer 'features.1.0.attn' (reshape) takes its channels apart into 3 × 2 × 12 "
+            "(attention heads), but the network does not run at another width",
+        ),
+    ],
+)
+def test_transformers_vary_in_their_mlps_and_tell_of_their_heads(
+    source: str, arguments: dict[str, Any], widths: dict[str, int], reason: str
+) -> None:
+    space = trace(source, arguments=arguments, input_shape=(3, 32, 32))
+    assert {group.name: group.width for group in space.groups} == widths
+    assert any(group.reason.startswith(reason) for group in space.frozen), space.frozen
+    architecture = space.architecture(0.5)
+    network = build(architecture, seed=0, trust=True)
+    assert count_flops(network, (3, 32, 32)) == architecture.flops
+
+
+def test_shufflenets_branches_vary_and_the_shuffled_widths_are_told() -> None:
+    space = trace("torchvision/shufflenet_v2_x1_0", input_shape=(3, 32, 32))
+    widths = {group.name: group.width for group in space.groups}
+    blocks = [f"stage{s}.{b}" for s, n in ((2, 4), (3, 8), (4, 4)) for b in range(n)]
+    assert {f"{block}.branch2.0" for block in blocks} <= set(widths)
+    first = next(g for g in space.frozen if g.name == "stage2.0.branch1.2")
+    assert first.reason.startswith("layer 'stage2.2' (chunk) cuts its 116 channels between places")
+
+
+def test_shufflenets_first_stage_of_half_the_width_divides_often_enough() -> None:
+    space = trace("torchvision/shufflenet_v2_x0_5", input_shape=(3, 32, 32))
+    # Three cuts after three shuffles: 24 channels of each branch in 8 places, tied.
+    group = next(group for group in space.groups if group.name == "stage2.0.branch1.2")
+    assert group.width == 3
+    dense = build(space.dense, seed=0).eval()
+    masked, kept = copy.deepcopy(dense), [0, 2]
+    with torch.no_grad():
+        for part in space.norms(group.name):  # a channel whose norm is zero is zero from there on
+            rows = part.start + torch.arange(part.repeat)  # of the middle channel
+            norm = masked.get_submodule(part.layer)
+            for tensor in (norm.weight, norm.bias):
+                assert isinstance(tensor, torch.Tensor)
+                tensor[rows + part.repeat] = 0
+    cut = build(space.architecture(widths={group.name: 2}), seed=1).eval()
+    cut.load_state_dict(space.inherit(dense.state_dict(), {group.name: torch.tensor(kept)}))
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(cut(images), masked(images))

@@ -25,6 +25,8 @@ def convolution(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.f
     transposed = "transpose" in str(node.target)
     shape = shapes[0]
     size_in, size_out = x.shape[1], shape[1]
+    for axis in x.axes[2:]:  # an attention over channels, which sees them side by side
+        walk.channels.freeze(axis, f"{walk.where(node)} slides over channels as places")
     fan_in = fixed_axis(x.axes[1], size_in, walk, node)
     layer = walk.layer_of(node, "conv", weight, (size_in, size_out, groups))
     fan_out: Axis

@@ -171,8 +171,9 @@ def reduce(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Nod
 
 def pool(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node) -> Axes:
     """Pooling and resizing work on rows and columns alone; (N, C, ...) stay."""
-    del walk, node
     x: Value = a["self"] if "self" in a else a["input"]
+    for axis in x.axes[2:]:
+        walk.channels.freeze(axis, f"{walk.where(node)} slides over channels as places")
     return (*x.axes[:2], *plain(shapes[0][2:]))
 
 
