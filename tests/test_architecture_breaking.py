@@ -107,8 +107,8 @@ def test_groups_figures_and_inherited_weights_hold(name: str) -> None:
     ("name", "group", "reason"),
     [
         ("GroupedConcatenation", "a", "its 2 blocks span channels of several layers"),
-        ("Moves", "a", "aten.flip moves channels"),
-        ("Squeezes", "a", "aten.squeeze drops the axis of a single channel"),
+        ("Moves", "a", "(flip) moves channels"),
+        ("Squeezes", "a", "(squeeze) drops its channels' axis where one is left"),
         ("LowRankTerm", "a", "uses a weight that no layer made by the constructor holds"),
         ("SpectralNorm", "stem", "'a.parametrizations.weight.0._v' does not follow the sizes"),
     ],

@@ -58,9 +58,9 @@ def test_zero_padding_adds_a_fixed_number_of_channels() -> None:
 def test_an_operator_without_a_rule_freezes_its_channels_by_name() -> None:
     space = space_of("Unruled")
     assert [group.name for group in space.groups] == ["second"]
-    assert "aten.sort" in space.frozen[0].reason
+    assert "(sort) does to its channels what no rule describes" in space.frozen[0].reason
     runs(space, second=2)
-    with pytest.raises(WidthError, match=r"'first' of .* can't vary: aten.sort"):
+    with pytest.raises(WidthError, match=r"'first' of .* can't vary: the forward pass \(sort\)"):
         space.widths({"first": 0.5})
 
 
@@ -100,14 +100,38 @@ def test_auxiliary_heads_vary_in_train_mode_and_do_not_count() -> None:
         arguments={"num_classes": 10, "init_weights": False, "aux_logits": False},
         input_shape=(3, 64, 64),
     )
+    aux = [group.name for group in space.groups if group.name.startswith("aux")]
+    assert aux == ["aux1.conv.conv", "aux1.fc1", "aux2.conv.conv", "aux2.fc1"]
     assert space.dense.flops == plain.dense.flops
     assert space.dense.params > plain.dense.params
     architecture = space.architecture(0.5)
     network = build(architecture, seed=0)
     outputs = network(torch.randn(2, 3, 64, 64))
+    assert type(outputs).__name__ == "GoogLeNetOutputs"
     sum(output.sum() for output in outputs).backward()
     assert [tuple(output.shape) for output in outputs] == [(2, 10)] * 3
     assert count_flops(network, (3, 64, 64)) == architecture.flops
+
+
+@pytest.mark.slow
+def test_an_auxiliary_head_that_needs_a_large_input_varies_too() -> None:
+    shape = (3, 299, 299)
+    space = trace(
+        "torchvision/inception_v3",
+        arguments={"num_classes": 10, "init_weights": False},
+        input_shape=shape,
+    )
+    names = [group.name for group in space.groups]
+    assert [name for name in names if "Aux" in name] == [
+        "AuxLogits.conv0.conv",
+        "AuxLogits.conv1.conv",
+    ]
+    architecture = space.architecture(0.25)
+    network = build(architecture, seed=0)
+    assert count_flops(network, shape) == architecture.flops
+    outputs = network.train()(torch.randn(2, *shape))
+    assert type(outputs).__name__ == "InceptionOutputs"
+    assert [tuple(output.shape) for output in outputs] == [(2, 10)] * 2
 
 
 @pytest.mark.parametrize(

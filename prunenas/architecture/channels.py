@@ -7,6 +7,7 @@ addition does, makes their runs the same: groups of equal size become one group,
 split where the shorter ends, so that adding to a concatenation or to zero-padded channels works.
 """
 
+from collections.abc import Sequence
 from math import gcd, lcm
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ class Channels:
         self._size: list[int] = []  # in the dense network
         self._bound: dict[int, tuple[Run, ...]] = {}
         self._reason: dict[int, str] = {}
+        self._note: dict[int, str] = {}
         self._divisor: dict[int, int] = {}
         self._blocks: set[int] = set()  # groups that a grouped convolution reads or makes
         self._loose: set[int] = set()  # groups that lie on nothing but parameters so far
@@ -89,6 +91,39 @@ class Channels:
         """Keep the widths of all groups on the axis; the first reason stays."""
         for group, _ in self.resolve(axis):
             self._reason.setdefault(group, reason)
+
+    def note(self, axis: Axis, text: str) -> None:
+        """What was assumed of the groups on the axis, told where a trial refuses them."""
+        for group, _ in self.resolve(axis):
+            self._note.setdefault(group, text)
+
+    def noted(self, group: int) -> str | None:
+        """What was assumed of an unbound group."""
+        return self._note.get(group)
+
+    def cut(self, axis: Axis, ends: Sequence[int]) -> tuple[Axis, ...] | None:
+        """The axis in parts that end at these positions; None where one would divide a channel."""
+        for end in ends:
+            start = 0
+            for group, repeat in self.resolve(axis):
+                place = end - start
+                if 0 < place < self._size[group] * repeat:
+                    if place % repeat:
+                        return None
+                    self._split(group, place // repeat)
+                    break
+                start += self._size[group] * repeat
+        parts: list[Axis] = []
+        runs = list(self.resolve(axis))
+        start = 0
+        for end in ends:
+            part: list[Run] = []
+            while start < end:
+                run = runs.pop(0)
+                part.append(run)
+                start += self._size[run.group] * run.repeat
+            parts.append(tuple(part))
+        return tuple(parts)
 
     def divide(self, axis: Axis, divisor: int, where: str, *, blocks: bool = False) -> None:
         """Ask that ``divisor`` equal parts can be made of every run of the axis.
@@ -159,6 +194,8 @@ class Channels:
         if group not in self._loose:  # met channels: these are what it consists of now
             self._loose.difference_update(g for g, _ in self.resolve(runs))
         reason, divisor = self._reason.pop(group, None), self._divisor.pop(group, 1)
+        if group in self._note:
+            self.note(runs, self._note.pop(group))
         if reason is not None:
             self.freeze(runs, reason)
         if divisor > 1:

@@ -29,12 +29,14 @@ class Value:
         axes: For each axis, the channels on it; see ``channels``.
         parameter: The name of the parameter or buffer it is, None for anything computed.
         batched: Whether it has an entry for each input; what is computed of parameters has not.
+        origin: The parameter or buffer of which it is a view or a function, for messages.
     """
 
     shape: tuple[int, ...]
     axes: tuple[Axis, ...]
     parameter: str | None = None
     batched: bool = True
+    origin: str | None = None
 
 
 @dataclass(slots=True)
@@ -66,6 +68,23 @@ class Product:
     module: str = ""
 
 
+@dataclass(slots=True)
+class Cut:
+    """A node that cuts channels: its outputs' sizes must follow the widths.
+
+    Attributes:
+        node: Its name in the graph.
+        train: Which of the two graphs, that of training or of inference.
+        shapes: For each output its sizes in the dense network.
+        axes: For each output the channels on its axes.
+    """
+
+    node: str
+    train: bool
+    shapes: tuple[tuple[int, ...], ...]
+    axes: tuple[tuple[Axis, ...], ...]
+
+
 @dataclass
 class Walk:
     """What following the channels through one graph found; rules write into it."""
@@ -81,13 +100,29 @@ class Walk:
     """Layers that open channels, in forward order, each with its output's rows x columns."""
     normalised: dict[str, str] = field(default_factory=dict)
     """For channel selection layers, the normalisation layer whose output they read."""
+    fixed: dict[str, str] = field(default_factory=dict)
+    """Why such a tensor can't follow channels, by name."""
+    cuts: list[Cut] = field(default_factory=list)
+    train: bool = True
+    """Whether the graph that is followed is that of training."""
 
     def where(self, node: torch.fx.Node) -> str:
         """Operator and layer of a node, for messages."""
-        operator = str(node.target).removesuffix(".default")
+        operator = str(node.target).removeprefix("aten.").partition(".")[0].strip("_")
+        module = self.module(node)
+        return f"layer {module!r} ({operator})" if module else f"the forward pass ({operator})"
+
+    def fixed_tensor(self, value: Value) -> str:
+        """What a tensor of fixed size is, for messages."""
+        if value.origin is None:
+            return "a tensor of fixed size"
+        why = self.fixed.get(value.origin)
+        return f"{value.origin!r}, {why}" if why else f"{value.origin!r} of fixed size"
+
+    def kind(self, node: torch.fx.Node) -> str:
+        """Class of the innermost module that runs a node."""
         stack = node.meta.get("nn_module_stack")
-        module = list(stack.values())[-1][0] if stack else ""
-        return f"{operator} at layer {module!r}" if module else operator
+        return str(list(stack.values())[-1][1]).rpartition(".")[2] if stack else ""
 
     def module(self, node: torch.fx.Node) -> str | None:
         """Name of the innermost module that runs a node."""
@@ -153,6 +188,18 @@ def _quietly() -> Iterator[None]:
         logging.disable(disabled)
 
 
+def node_shapes(program: Any) -> dict[str, list[list[tuple[int, ...]]]]:
+    """Sizes of all outputs of the nodes of a graph and of those within it, by the node's name."""
+    found: dict[str, list[list[tuple[int, ...]]]] = {}
+    for module in program.graph_module.modules():
+        for node in getattr(module, "graph", torch.fx.Graph()).nodes:
+            value = node.meta.get("val")
+            outputs = value if isinstance(value, (list, tuple)) else [value]
+            shapes = [tuple(v.shape) for v in outputs if isinstance(v, torch.Tensor)]
+            found.setdefault(node.name, []).append(shapes)
+    return found
+
+
 def follow(program: Any, walk: Walk, rules: Any) -> None:
     """Walk an exported graph in order; each operator's rule says what it does to the channels."""
     kinds = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
@@ -203,7 +250,8 @@ def _input(spec: Any, node: torch.fx.Node, walk: Walk) -> Value | None:
         axes = (None, walk.channels.new(shape[1], frozen="the network's input"), *axes[2:])
     elif not is_user and spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
         axes = walk.tensors.get(spec.target, axes)
-    return Value(shape, axes, None if is_user else spec.target, batched=is_user)
+    name = None if is_user else spec.target
+    return Value(shape, axes, name, batched=is_user, origin=name)
 
 
 def _flat(values: Any) -> list[Value]:

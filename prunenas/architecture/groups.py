@@ -14,7 +14,8 @@ class ChannelGroup:
 
     Attributes:
         name: The first layer that produces them.
-        width: Channels in the dense network.
+        width: Channels in the dense network. Where a network cuts a layer's channels into equal
+            parts that are tied (gates, heads), a channel of the group stands for one of each part.
         divisor: Every width must be a multiple of it (grouped convolutions); 1 otherwise. Where
             single channels are kept by index, each of ``divisor`` equal blocks keeps as many.
         stage: Which size of feature map it lives on, counted from 0 at the input.

@@ -1,6 +1,6 @@
 """Trying a space out before it is believed: networks at other widths are built, run and counted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,20 @@ from torch import Tensor, nn
 
 from prunenas.architecture.construction import Construction, realise
 from prunenas.architecture.flops import count_flops
-from prunenas.architecture.graph import BATCH
+from prunenas.architecture.graph import BATCH, export, node_shapes
 from prunenas.architecture.groups import ChannelGroup
+from prunenas.architecture.inheritance import Pieces, length
 from prunenas.architecture.source import Constructor
 from prunenas.architecture.space import Space
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """What the sizes of a node that cuts channels are made of, for each output and each axis."""
+
+    node: str
+    train: bool
+    outputs: tuple[tuple[Pieces, ...], ...]
 
 
 @dataclass
@@ -23,6 +33,7 @@ class Trial:
     make: Constructor
     device: str | None
     dense: Construction
+    cuts: Sequence[Sizing] = ()
 
     def fails(self, space: Space, names: Sequence[str]) -> str | None:
         """Why the network is wrong when these groups have other widths."""
@@ -34,6 +45,30 @@ class Trial:
         narrowest = {group.name: group.divisor for group in chosen}
         where = " and ".join(sorted({f"width {width}" for width in narrowest.values()}))
         return self._fails(space, narrowest, where)
+
+    def cuts_elsewhere(self, space: Space, names: Sequence[str]) -> str | None:
+        """How channels are cut in other places than at the dense widths.
+
+        A network may well run where its forward pass writes out "the first eight channels", on
+        other channels than those that took their places in training. So it is exported once more,
+        and the nodes' sizes compared.
+        """
+        widths = _other(space, names)
+        cuts = [
+            cut
+            for cut in self.cuts
+            if any(p.group in widths for axes in cut.outputs for pieces in axes for p in pieces)
+        ]
+        for train in {cut.train for cut in cuts}:
+            network = self._network(space, widths).to("meta")
+            found = node_shapes(export(network, space.input_shape, train=train))
+            for cut in cuts:
+                expected = [
+                    tuple(length(pieces, widths) for pieces in axes) for axes in cut.outputs
+                ]
+                if cut.train == train and expected not in found.get(cut.node, []):
+                    return "not in proportion at another width"
+        return None
 
     def miscounts(self, space: Space, names: Sequence[str]) -> str | None:
         """How fvcore's count differs from the closed form when these groups have other widths.
@@ -93,6 +128,20 @@ class Trial:
         if params != space.params(widths):
             return f"it has {params:,} parameters where its layers make {space.params(widths):,}"
         return None
+
+
+def suspects(
+    refuses: Callable[[Space, Sequence[str]], str | None], space: Space, assumed: Collection[str]
+) -> dict[str, str]:
+    """The groups that a check refuses when they vary alone, each with its reason.
+
+    Where all hold but those of which something was assumed, these alone are asked.
+    """
+    names = [group.name for group in space.groups]
+    sound = [name for name in names if name not in assumed]
+    asked = names if refuses(space, sound) is not None else [n for n in names if n in assumed]
+    found = {name: refuses(space, [name]) for name in asked}
+    return {name: reason for name, reason in found.items() if reason is not None}
 
 
 def _other(space: Space, names: Sequence[str]) -> dict[str, int]:

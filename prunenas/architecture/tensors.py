@@ -38,7 +38,20 @@ class Following:
         return tuple(length(pieces, widths) for pieces in self.axes)
 
 
-def loose_axes(network: nn.Module, layers: Collection[str]) -> dict[str, tuple[int | None, ...]]:
+@dataclass(frozen=True, slots=True)
+class Loose:
+    """A tensor that no layer holds.
+
+    Attributes:
+        sizes: For each of its axes the size, or None where it can't follow channels.
+        why: Why it can't; None where it can along every axis longer than 1.
+    """
+
+    sizes: tuple[int | None, ...]
+    why: str | None = None
+
+
+def loose_tensors(network: nn.Module, layers: Collection[str]) -> dict[str, Loose]:
     """Tensors that none of the named layers holds: which of their axes may follow channels.
 
     A trained parameter may along every axis longer than 1. What is not trained was set by hand
@@ -51,7 +64,7 @@ def loose_axes(network: nn.Module, layers: Collection[str]) -> dict[str, tuple[i
         layers: Names of layers.
 
     Returns:
-        By the tensor's name, for each axis its size, or None where it can't follow.
+        The tensors by name.
     """
     named = [
         *network.named_parameters(remove_duplicate=False),
@@ -59,15 +72,24 @@ def loose_axes(network: nn.Module, layers: Collection[str]) -> dict[str, tuple[i
     ]
     names = Counter(id(tensor) for _, tensor in named)
     saved = network.state_dict(keep_vars=True)
-    found: dict[str, tuple[int | None, ...]] = {}
+    found: dict[str, Loose] = {}
     for name, tensor in named:
         owner = name.rpartition(".")[0].partition(".parametrizations.")[0]
-        if owner in layers or names[id(tensor)] > 1 or name not in saved:
+        if owner in layers:
             continue
-        found[name] = tuple(
-            size if size > 1 and (tensor.requires_grad or _constant(tensor, axis)) else None
+        why = None
+        if names[id(tensor)] > 1:
+            why = "which has two names"
+        elif name not in saved:
+            why = "which the state dict leaves out"
+        follows = [
+            why is None and size > 1 and (tensor.requires_grad or _constant(tensor, axis))
             for axis, size in enumerate(tensor.shape)
-        )
+        ]
+        if why is None and sum(follows) < sum(size > 1 for size in tensor.shape):
+            why = "a pattern that no training changes"
+        sizes = zip(follows, tensor.shape, strict=True)
+        found[name] = Loose(tuple(size if can else None for can, size in sizes), why)
     return found
 
 

@@ -7,7 +7,6 @@ survive this, because the forward pass writes out a size, is frozen with the rea
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,14 +18,15 @@ from prunenas.architecture.branches import Branch, branches
 from prunenas.architecture.channels import Axis, Channels
 from prunenas.architecture.construction import Construction, construct
 from prunenas.architecture.flops import Terms, Vector
+from prunenas.architecture.following import Findings, term
 from prunenas.architecture.graph import BATCH, LayerAxes, Walk, export, follow
 from prunenas.architecture.groups import Block, ChannelGroup, FrozenGroup, Sizes
-from prunenas.architecture.inheritance import Piece, Pieces, Sliced
-from prunenas.architecture.proof import Trial
+from prunenas.architecture.inheritance import Pieces, Sliced
+from prunenas.architecture.proof import Trial, suspects
 from prunenas.architecture.rules import apply
 from prunenas.architecture.source import Constructor, constructor
 from prunenas.architecture.space import Space
-from prunenas.architecture.tensors import Following, loose_axes
+from prunenas.architecture.tensors import loose_tensors
 from prunenas.errors import SourceError, TraceError
 
 
@@ -55,18 +55,21 @@ def trace(
     dense, device = _record(make, arguments)
     walk, residual = _walk(dense, shape)
     found = _Found(source, arguments, shape, dense, walk)
-    trial = Trial(make, device, dense)
+    trial = Trial(make, device, dense, found.findings.sizings())
     refused: dict[str, str] = {}
     space = found.space(refused)
-    for refuses in (trial.fails, trial.fails_at_narrowest, trial.miscounts):
+    checks = (trial.fails, trial.fails_at_narrowest, trial.cuts_elsewhere, trial.miscounts)
+    for refuses in checks:
         if refuses(space, [group.name for group in space.groups]) is None:
             continue
-        for group in space.groups:
-            alone = refuses(space, [group.name])
-            if alone is not None:
-                refused[group.name] = alone
+        assumed = found.findings.assumed()
+        refused |= suspects(refuses, space, assumed)
         space = found.space(refused)
         reason = refuses(space, [group.name for group in space.groups])
+        if reason is not None:  # some fail together only: those of which something was assumed
+            refused = dict.fromkeys(assumed, reason) | refused
+            space = found.space(refused)
+            reason = refuses(space, [group.name for group in space.groups])
         if reason is not None:
             raise TraceError(f"{source}: {reason}")
     if not space.groups:
@@ -108,7 +111,7 @@ def _record(make: Constructor, arguments: Mapping[str, Any]) -> tuple[Constructi
 
 def _walk(dense: Construction, shape: tuple[int, ...]) -> tuple[Walk, tuple[Branch, ...]]:
     recorded = {layer.name: layer for layer in dense.layers if layer.name is not None}
-    loose = loose_axes(dense.network, recorded)
+    loose = loose_tensors(dense.network, recorded)
     network = dense.network.to("meta")
     own = {id(module): name for name, module in network.named_modules()}
     layers = {
@@ -117,10 +120,12 @@ def _walk(dense: Construction, shape: tuple[int, ...]) -> tuple[Walk, tuple[Bran
         if own[id(module)] in recorded
     }
     walk = Walk(Channels(), layers)
-    for name, sizes in loose.items():
+    for name, tensor in loose.items():
         walk.tensors[name] = tuple(
-            None if size is None else walk.channels.loose(size) for size in sizes
+            None if size is None else walk.channels.loose(size) for size in tensor.sizes
         )
+        if tensor.why is not None:
+            walk.fixed[name] = tensor.why
     program = export(network, shape, train=True)
     follow(program, walk, apply)
     residual = branches(program, network)
@@ -128,6 +133,7 @@ def _walk(dense: Construction, shape: tuple[int, ...]) -> tuple[Walk, tuple[Bran
         network, shape, train=False
     ):  # auxiliary heads, say: inference is what counts, the groups of both must hold
         walk.products.clear()
+        walk.train = False
         follow(export(network, shape, train=False), walk, apply)
     return walk, residual
 
@@ -169,11 +175,8 @@ class _Found:
                 if layer not in members:
                     members.append(layer)
         self._stages = _stages(walk.producers)
-        for name, own in walk.tensors.items():
-            vary = [a for a in own if any(g in self._names for g, _ in walk.channels.resolve(a))]
-            if len(vary) > 2:  # more than a quadratic form of the widths can count
-                for axis in vary:
-                    walk.channels.freeze(axis, f"parameter {name!r} has channels on three axes")
+        self.findings = Findings(walk, self._names)
+        self.findings.hold()
 
     def space(self, refused: Mapping[str, str]) -> Space:
         """The space, with the groups in ``refused`` frozen for the reasons given there."""
@@ -183,7 +186,7 @@ class _Found:
         order: dict[int, int] = {}
         for group, name in self._names.items():
             width, members = channels.dense_width(group), tuple(self._producers[group])
-            reason = channels.reason(group) or refused.get(name)
+            reason = channels.reason(group) or self.findings.refusal(group, refused.get(name))
             if reason is None and width == channels.divisor(group):
                 reason = "one channel" if width == 1 else f"one channel in each of {width} blocks"
             if reason is not None:
@@ -212,7 +215,7 @@ class _Found:
             _slices=tuple(
                 self._sliced(name, axes, order) for name, axes in self._walk.axes.items()
             ),
-            _tensors=self._following(order),
+            _tensors=self.findings.following(self._dense.network, order),
         )
 
     def _sizes(self, forms: "_Forms") -> Sizes:
@@ -257,18 +260,13 @@ class _Found:
                         factors[i], numel = forms(end), numel / channels.size(end)
                 terms.append((name, numel, factors[0], factors[1]))
         parameters = dict(self._dense.network.named_parameters())
-        for tensor in self._following(forms.order):
+        for tensor in self.findings.following(self._dense.network, forms.order):
             parameter = parameters.get(tensor.name)
             if parameter is None or rest.pop(id(parameter), None) is None:
                 continue
-            sizes = [
-                forms(axis) if axis is not None else forms.constant(size)
-                for axis, size in zip(self._walk.tensors[tensor.name], parameter.shape, strict=True)
-            ]
-            vary = [form for form in sizes if form[1:].any()]
-            numel = prod(form[0] for form in sizes if not form[1:].any())
-            owner = tensor.name.rpartition(".")[0]
-            terms.append((owner, numel, *[*vary, one, one][:2]))
+            own = zip(self._walk.tensors[tensor.name], parameter.shape, strict=True)
+            sizes = [forms(a) if a is not None else forms.constant(n) for a, n in own]
+            terms.append((tensor.name.rpartition(".")[0], *term(sizes)))
         return [*terms, *((owner, float(count), one, one) for owner, count in rest.values())]
 
     def _sliced(self, name: str, axes: LayerAxes, order: Mapping[int, int]) -> Sliced:
@@ -287,29 +285,8 @@ class _Found:
             ),
         )
 
-    def _following(self, order: Mapping[int, int]) -> tuple[Following, ...]:
-        """The tensors that follow a free group."""
-        network, channels = self._dense.network, self._walk.channels
-        shapes = {n: t.shape for n, t in (*network.named_parameters(), *network.named_buffers())}
-        found = []
-        for name, axes in self._walk.tensors.items():
-            if any(group in order for axis in axes for group, _ in channels.resolve(axis)):
-                pieces = tuple(
-                    (Piece(None, size, 1),) if axis is None else self._pieces(axis, order)
-                    for axis, size in zip(axes, shapes[name], strict=True)
-                )
-                found.append(Following(name, pieces))
-        return tuple(found)
-
     def _pieces(self, axis: Axis, order: Mapping[int, int]) -> Pieces:
-        return tuple(
-            Piece(
-                self._names[group] if group in order else None,
-                self._walk.channels.dense_width(group),
-                repeat,
-            )
-            for group, repeat in self._walk.channels.resolve(axis)
-        )
+        return self.findings.pieces(axis, order)
 
 
 def _own(parameter: str) -> bool:

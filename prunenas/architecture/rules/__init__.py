@@ -14,13 +14,13 @@ import torch
 
 from prunenas.architecture.graph import BATCH, Value, Walk
 from prunenas.architecture.rules._base import Arguments, Rule, opaque, operands, settled
+from prunenas.architecture.rules.cuts import cut, glu
 from prunenas.architecture.rules.elementwise import new, pointwise, same
 from prunenas.architecture.rules.layers import convolution, layer_norm, linear, norm, prelu
 from prunenas.architecture.rules.products import addmm, attention, matmul
 from prunenas.architecture.rules.selection import index_select
 from prunenas.architecture.rules.shapes import (
     cat,
-    cut,
     expand,
     moved,
     pad,
@@ -70,16 +70,19 @@ def apply(node: torch.fx.Node, values: Mapping[torch.fx.Node, Any], walk: Walk) 
         rule in (new, expand, repeat) and shapes[0][:1] == (BATCH,)
     )
     known = len(walk.products)
+    sources = operands(arguments)
+    origin = sources[0].origin if len(sources) == 1 else None
     axes = rule(arguments, shapes, walk, node)
     for product in walk.products[known:]:
         product.module = walk.module(node) or ""
     if many:
         listed = axes if isinstance(axes, list) else [axes] * len(shapes)
         return [
-            Value(shape, axis, batched=batched) for shape, axis in zip(shapes, listed, strict=True)
+            Value(shape, axis, batched=batched, origin=origin)
+            for shape, axis in zip(shapes, listed, strict=True)
         ]
     assert isinstance(axes, tuple)
-    return Value(shapes[0], axes, batched=batched)
+    return Value(shapes[0], axes, batched=batched, origin=origin)
 
 
 def _table() -> dict[str, Rule]:
@@ -109,7 +112,12 @@ def _table() -> dict[str, Rule]:
             "adaptive_max_pool1d adaptive_max_pool3d reflection_pad2d replication_pad2d",
         ),
         (pad, "pad constant_pad_nd"),
-        (cut, "slice narrow chunk split split_with_sizes tensor_split"),
+        (
+            cut,
+            "slice narrow chunk split split_with_sizes tensor_split unsafe_chunk unsafe_split "
+            "unsafe_split_with_sizes",
+        ),
+        (glu, "glu"),
         (select, "select unbind"),
         (expand, "expand expand_as broadcast_to"),
         (matmul, "matmul bmm mm"),
@@ -129,7 +137,11 @@ def _table() -> dict[str, Rule]:
             "bernoulli zeros_like ones_like empty_like rand_like randn_like full_like to "
             "type_as float celu selu elu cumsum uniform normal fill zero",
         ),
-        (new, "empty zeros ones full rand randn arange scalar_tensor bernoulli_like eye"),
+        (
+            new,
+            "empty zeros ones full rand randn arange scalar_tensor bernoulli_like eye "
+            "new_empty new_zeros new_ones new_full",
+        ),
     ]
     return {name: rule for rule, names in groups for name in names.split()}
 

@@ -17,8 +17,18 @@ Axes = tuple[Axis, ...]
 Arguments = Mapping[str, Any]
 Rule = Callable[[Arguments, Sequence[Shape], Walk, torch.fx.Node], Axes | list[Axes]]
 
+ORDERS = "combines tensors whose channels lie in different orders"
+"""Why channels are frozen that would have to be the same and are not."""
+
 FOREIGN = "uses a weight that no layer made by the constructor holds (a parameter, a copied layer)"
 """Why channels that such an operator reads are frozen."""
+
+
+def foreign(walk: Walk, node: torch.fx.Node) -> str:
+    """Why channels that meet the weight of no layer are frozen."""
+    if walk.kind(node) == "MultiheadAttention":
+        return f"{walk.where(node)} is nn.MultiheadAttention: it fixes its features and its heads"
+    return f"{walk.where(node)} {FOREIGN}"
 
 
 def operands(arguments: Arguments) -> list[Value]:
@@ -38,7 +48,7 @@ def plain(shape: Shape) -> Axes:
 def opaque(
     a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node
 ) -> Axes | list[Axes]:
-    reason = f"{walk.where(node)} has no rule for channels"
+    reason = f"{walk.where(node)} does to its channels what no rule describes"
     for value in operands(a):
         for axis in value.axes:
             walk.channels.freeze(axis, reason)
@@ -77,7 +87,9 @@ def fixed_axis(axis: Axis, size: int, walk: Walk, node: torch.fx.Node) -> Axis:
     """The axis, or a frozen one where the graph lost track of the channels."""
     if axis is not None:
         return axis
-    return walk.channels.new(size, frozen=f"{walk.where(node)} reads an axis of fixed size")
+    return walk.channels.new(
+        size, frozen=f"{walk.where(node)} reads channels of which no layer is known"
+    )
 
 
 def settled(value: Any, walk: Walk, node: torch.fx.Node) -> Any:
@@ -96,7 +108,7 @@ def fixed_size(axis: Axis, walk: Walk, node: torch.fx.Node) -> Axis:
     """The axis; None where it holds a parameter's own size, which is then fixed for good."""
     if not walk.channels.is_loose(axis):
         return axis
-    walk.channels.freeze(axis, f"{walk.where(node)} needs a parameter of fixed size")
+    walk.channels.freeze(axis, f"{walk.where(node)} needs a parameter at its full size")
     return None
 
 
@@ -111,12 +123,12 @@ def broadcast(
             continue
         axis = tensor.axes[own]
         if axis is None:
-            fixed = fixed or (f"parameter {tensor.parameter!r}" if tensor.parameter else "a tensor")
+            fixed = fixed or walk.fixed_tensor(tensor)
         elif result is None:
             result = axis
         else:
-            walk.channels.join(result, axis, f"{walk.where(node)} joins channels in another order")
+            walk.channels.join(result, axis, f"{walk.where(node)} {ORDERS}")
     if fixed is not None and result is not None:
-        walk.channels.freeze(result, f"{walk.where(node)} meets {fixed} of fixed size")
+        walk.channels.freeze(result, f"{walk.where(node)} combines its channels with {fixed}")
         result = None if walk.channels.is_loose(result) else result
     return result

@@ -8,12 +8,13 @@ import torch
 from prunenas.architecture.channels import Axis, Run
 from prunenas.architecture.graph import LayerAxes, Product, Value, Walk
 from prunenas.architecture.rules._base import (
-    FOREIGN,
+    ORDERS,
     Arguments,
     Axes,
     Shape,
     fixed_axis,
     for_one,
+    foreign,
     plain,
 )
 
@@ -24,16 +25,18 @@ def convolution(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.f
     transposed = "transpose" in str(node.target)
     shape = shapes[0]
     size_in, size_out = x.shape[1], shape[1]
+    for axis in x.axes[2:]:  # an attention over channels, which sees them side by side
+        walk.channels.freeze(axis, f"{walk.where(node)} slides over channels as places")
     fan_in = fixed_axis(x.axes[1], size_in, walk, node)
     layer = walk.layer_of(node, "conv", weight, (size_in, size_out, groups))
     fan_out: Axis
     depthwise = groups > 1 and groups == size_in and size_out % size_in == 0
     if layer is None:
-        walk.channels.freeze(fan_in, f"{walk.where(node)} {FOREIGN}")
-        fan_out = walk.channels.new(size_out, frozen=f"{walk.where(node)} {FOREIGN}")
+        walk.channels.freeze(fan_in, foreign(walk, node))
+        fan_out = walk.channels.new(size_out, frozen=foreign(walk, node))
     elif layer.name in walk.axes:  # the same weights a second time
         known = walk.axes[layer.name]
-        walk.channels.join(known.fan_in, fan_in, f"{walk.where(node)} is used twice")
+        walk.channels.join(known.fan_in, fan_in, f"{walk.where(node)} is used twice, and {ORDERS}")
         fan_out = known.fan_out
     else:
         if depthwise:
@@ -59,17 +62,19 @@ def linear(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Nod
     """Opens channels on the last axis."""
     x, weight = a["input"], a["weight"]
     for axis in x.axes[:-1]:
-        walk.channels.freeze(axis, f"{walk.where(node)} mixes another axis than the channels")
+        walk.channels.freeze(
+            axis, f"{walk.where(node)} mixes places, of which channels are one axis"
+        )
     fan_in = fixed_axis(x.axes[-1], x.shape[-1], walk, node)
     size_out = shapes[0][-1]
     layer = walk.layer_of(node, "linear", weight, (x.shape[-1], size_out))
     if layer is None:
         for axis in (fan_in, *weight.axes):
-            walk.channels.freeze(axis, f"{walk.where(node)} {FOREIGN}")
-        fan_out = walk.channels.new(size_out, frozen=f"{walk.where(node)} {FOREIGN}")
+            walk.channels.freeze(axis, foreign(walk, node))
+        fan_out = walk.channels.new(size_out, frozen=foreign(walk, node))
     elif layer.name in walk.axes:
         known = walk.axes[layer.name]
-        walk.channels.join(known.fan_in, fan_in, f"{walk.where(node)} is used twice")
+        walk.channels.join(known.fan_in, fan_in, f"{walk.where(node)} is used twice, and {ORDERS}")
         fan_out = known.fan_out
     else:
         fan_out = walk.channels.new(size_out)
@@ -119,10 +124,12 @@ def _features(axis: Axis, a: Arguments, walk: Walk, node: torch.fx.Node) -> None
     if layer is None:
         for tensor in (t for t in tensors if isinstance(t, Value)):  # parameters of a class's own
             if tensor.axes[0] is None:
-                walk.channels.freeze(axis, f"{walk.where(node)} {FOREIGN}")
+                walk.channels.freeze(axis, foreign(walk, node))
             else:
-                walk.channels.join(axis, tensor.axes[0], f"{walk.where(node)} joins channels")
+                walk.channels.join(axis, tensor.axes[0], f"{walk.where(node)} {ORDERS}")
     elif layer.name in walk.axes:
-        walk.channels.join(walk.axes[layer.name].fan_out, axis, f"{walk.where(node)} is used twice")
+        walk.channels.join(
+            walk.axes[layer.name].fan_out, axis, f"{walk.where(node)} is used twice, and {ORDERS}"
+        )
     else:
         walk.axes[str(layer.name)] = LayerAxes(layer, None, axis)

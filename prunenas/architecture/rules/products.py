@@ -6,7 +6,7 @@ from math import prod
 import torch
 
 from prunenas.architecture.graph import Product, Value, Walk
-from prunenas.architecture.rules._base import Arguments, Axes, Shape, for_one, plain
+from prunenas.architecture.rules._base import ORDERS, Arguments, Axes, Shape, for_one, plain
 from prunenas.architecture.rules.elementwise import pointwise
 
 
@@ -23,13 +23,16 @@ def matmul(
         walk.products.append(Product(for_one(prod(shape) * x.shape[-1], x, y)))
         return plain(shape)
     for axis in (*x.axes[:-2], *y.axes[:-2], x.axes[-2]):
-        walk.channels.freeze(axis, f"{walk.where(node)} has channels among its rows")
+        walk.channels.freeze(
+            axis, f"{walk.where(node)} multiplies matrices with channels among their rows"
+        )
     inner = [x.axes[-1], y.axes[-2]]
     if None in inner:
+        fixed = walk.fixed_tensor(x if inner[0] is None else y)
         for axis in inner:
-            walk.channels.freeze(axis, f"{walk.where(node)} meets a tensor of fixed size")
+            walk.channels.freeze(axis, f"{walk.where(node)} combines its channels with {fixed}")
     else:
-        walk.channels.join(inner[0], inner[1], f"{walk.where(node)} joins channels")
+        walk.channels.join(inner[0], inner[1], f"{walk.where(node)} {ORDERS}")
     factor = for_one(prod(shape[:-1]), x, y)
     fan_in = inner[0] if inner[0] is not None else inner[1]
     if fan_in is None:
@@ -59,14 +62,17 @@ def attention(
     for tensor in (q, k, v, *(value for value in [a.get("attn_mask")] if value is not None)):
         features = tensor in (q, k, v) and tensor.axes[-1] is not None
         for axis in tensor.axes[: -1 if features else None]:
-            walk.channels.freeze(axis, f"{walk.where(node)} has channels among its rows")
+            walk.channels.freeze(
+                axis, f"{walk.where(node)} multiplies matrices with channels among their rows"
+            )
     if q.axes[-1] is None or k.axes[-1] is None:
         for tensor in (q, k):
             walk.channels.freeze(
-                tensor.axes[-1], f"{walk.where(node)} meets a tensor of fixed size"
+                tensor.axes[-1],
+                f"{walk.where(node)} combines its channels with a tensor of fixed size",
             )
     else:
-        walk.channels.join(q.axes[-1], k.axes[-1], f"{walk.where(node)} joins channels")
+        walk.channels.join(q.axes[-1], k.axes[-1], f"{walk.where(node)} {ORDERS}")
     pairs = for_one(prod(shapes[0][:-1]) * k.shape[-2], q, k, v)
     for tensor in (k, v):
         axis = tensor.axes[-1]

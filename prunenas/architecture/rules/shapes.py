@@ -1,4 +1,4 @@
-"""Operators that join, cut, move, pool or reshape axes."""
+"""Operators that join, move, pool or reshape axes."""
 
 from collections.abc import Sequence
 from math import prod
@@ -6,7 +6,7 @@ from math import prod
 import torch
 
 from prunenas.architecture.channels import Axis, Run
-from prunenas.architecture.graph import Value, Walk
+from prunenas.architecture.graph import Cut, Value, Walk
 from prunenas.architecture.rules._base import (
     Arguments,
     Axes,
@@ -17,6 +17,7 @@ from prunenas.architecture.rules._base import (
     opaque,
     plain,
 )
+from prunenas.architecture.rules.cuts import take_apart
 from prunenas.architecture.rules.elementwise import pointwise
 
 
@@ -56,26 +57,35 @@ def stack(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node
 
 
 def reshape(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node) -> Axes:
-    """View, flatten, squeeze: axes merge or stay; channels that are taken apart are frozen."""
+    """View, flatten, unsqueeze: axes merge, stay, or are taken apart."""
     x: Value = a["self"] if "self" in a else a["input"]
     result: list[Axis] = []
+    apart = False
     for inner, outer in _blocks(x.shape, shapes[0]):
         axes = [x.axes[i] for i in inner]
         sizes = [x.shape[i] for i in inner]
         carrying = [i for i, axis in enumerate(axes) if axis is not None and sizes[i] > 1]
         targets = [size for size in outer if size > 1]
-        if not carrying:
-            result += [None] * len(outer)
-        elif len(carrying) == 1 and len(targets) == 1:
+        found: list[Axis]
+        if len(carrying) == 1 and len(targets) == 1:
             channels = axes[carrying[0]] or ()
             before = prod(sizes[: carrying[0]])
             after = prod(sizes[carrying[0] + 1 :])
-            merged = tuple(Run(group, repeat * after) for group, repeat in channels) * before
-            result += [merged if size > 1 else None for size in outer]
+            found = [tuple(Run(group, repeat * after) for group, repeat in channels) * before]
+        elif len(carrying) == 1 and sizes[carrying[0]] == prod(sizes):
+            axis = fixed_size(axes[carrying[0]], walk, node)
+            found = take_apart(axis, targets, walk, node) if axis else [None] * len(targets)
+            apart = True
         else:
             for axis in axes:
-                walk.channels.freeze(axis, f"{walk.where(node)} takes channels apart")
-            result += [None] * len(outer)
+                walk.channels.freeze(
+                    axis, f"{walk.where(node)} mixes channels with rows, columns or inputs"
+                )
+            found = [None] * len(targets)
+        left = iter(found)
+        result += [next(left) if size > 1 else None for size in outer]
+    if apart:
+        walk.cuts.append(Cut(node.name, walk.train, tuple(shapes), (tuple(result),)))
     return tuple(result)
 
 
@@ -113,7 +123,7 @@ def squeeze(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.No
     for i in gone:
         if x.shape[i] > 1:
             walk.channels.freeze(
-                x.axes[i], f"{walk.where(node)} drops the axis of a single channel"
+                x.axes[i], f"{walk.where(node)} drops its channels' axis where one is left"
             )
     del shapes
     return tuple(axis for i, axis in enumerate(x.axes) if i not in gone or x.shape[i] > 1)
@@ -161,8 +171,9 @@ def reduce(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Nod
 
 def pool(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node) -> Axes:
     """Pooling and resizing work on rows and columns alone; (N, C, ...) stay."""
-    del walk, node
     x: Value = a["self"] if "self" in a else a["input"]
+    for axis in x.axes[2:]:
+        walk.channels.freeze(axis, f"{walk.where(node)} slides over channels as places")
     return (*x.axes[:2], *plain(shapes[0][2:]))
 
 
@@ -186,22 +197,6 @@ def pad(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node) 
         axes[position] = (*head, *runs, *tail)
     del shapes
     return tuple(axes)
-
-
-def cut(
-    a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node
-) -> Axes | list[Axes]:
-    """Slice, chunk, split: whole axes stay; channels that are divided are frozen."""
-    x: Value = a["self"]
-    result: list[Axes] = []
-    for shape in shapes:
-        axes = list(x.axes)
-        for position, (old, new) in enumerate(zip(x.shape, shape, strict=True)):
-            if old != new and axes[position] is not None:
-                walk.channels.freeze(axes[position], f"{walk.where(node)} divides channels")
-                axes[position] = None
-        result.append(tuple(axes))
-    return result if isinstance(node.meta.get("val"), (list, tuple)) else result[0]
 
 
 def select(
