@@ -32,7 +32,7 @@ def card(config: ExportConfig, name: str, *, picture: bool) -> str:
     front = yaml.safe_dump(_front_matter(config, name), sort_keys=False, allow_unicode=True)
     parts = [
         f"---\n{front}---\n\n# {title}",
-        "An architecture that prunenas found: pruning decided how wide each layer is.",
+        _lead(config.provenance),
         _table(("figure", "value"), _figures(config)),
         "![Channels that each group of layers keeps](widths.png)" if picture else "",
         "## Load it",
@@ -42,6 +42,12 @@ def card(config: ExportConfig, name: str, *, picture: bool) -> str:
         _files(config, picture),
     ]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def _lead(provenance: Mapping[str, Any]) -> str:
+    if name := provenance.get("architecture"):
+        return f"The architecture {name} of a paper: {provenance.get('source', 'see its name')}."
+    return "An architecture that prunenas found: pruning decided how wide each layer is."
 
 
 def accuracies(config: ExportConfig) -> list[tuple[str, float, int | None]]:
@@ -61,10 +67,10 @@ def accuracies(config: ExportConfig) -> list[tuple[str, float, int | None]]:
 
 
 def _front_matter(config: ExportConfig, name: str) -> dict[str, Any]:
-    task = {"type": "image-classification"}
+    task = "image-classification"
     results = [
         {
-            "task": task,
+            "task": {"type": task},
             "dataset": {"name": _data(config), "type": _data(config), "split": split},
             "metrics": [
                 {"type": "accuracy", "value": accuracy, "name": f"accuracy ({_of(split, count)})"}
@@ -77,7 +83,7 @@ def _front_matter(config: ExportConfig, name: str) -> dict[str, Any]:
         "tags": ["prunenas", "pruning", "neural-architecture-search", "pytorch"],
     }
     if results:
-        front |= {"pipeline_tag": task["type"], "metrics": ["accuracy"]}
+        front |= {"pipeline_tag": task, "metrics": ["accuracy"]}
         front["model-index"] = [{"name": name, "results": results}]
     return front
 

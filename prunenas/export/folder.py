@@ -125,7 +125,13 @@ def update_export(
             export is then as it was.
     """
     target = Path(folder)
-    config = changed(read_config(target), training=checked_training(training, str(target)))
+    config = read_config(target)
+    config = changed(
+        config,
+        training=checked_training(training, str(target)),
+        # Pixels are normalised as they were in this training.
+        pretrained_cfg=pretrained_cfg(config.architecture, {**config.provenance, **training}),
+    )
     for name in config.formats:
         check_format(name)
     with staged(target, replace=True, copy=True) as staging:
