@@ -179,7 +179,7 @@ class Nothing(nn.Module):
 class Joint(nn.Module):
     """Stands where a removed branch met its stream: a plain 0.0, which any addition takes."""
 
-    def forward(self, *_: object) -> float:
+    def forward(self, *_: object, **__: object) -> float:
         """0.0, whatever comes in."""
         return 0.0
 

@@ -131,14 +131,16 @@ def _check_arguments(architecture: Architecture) -> None:
 
 
 def _check_widths(architecture: Architecture) -> None:
-    """A group is named after its first layer, and as wide as that layer's output."""
+    """A group is named after its first layer, whose output it is, or a part of it."""
     sizes = {
         layer.name: layer.sizes[0] if layer.kind == "norm" else layer.sizes[1]
         for layer in architecture.layers
     }
     for name, width in architecture.widths.items():
-        if sizes.get(name, width) != width:
-            raise ExportError(f"width of {name} must be its layer's, {sizes[name]}, but is {width}")
+        if sizes.get(name, width) < width:
+            raise ExportError(
+                f"width of {name} must be at most its layer's, {sizes[name]}, but is {width}"
+            )
 
 
 def _check_flops(architecture: Architecture, network: nn.Module, make: Any) -> None:
