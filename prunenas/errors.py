@@ -86,6 +86,22 @@ class ExportError(PrunenasError):
     """An export can't be written, or a folder is not one."""
 
 
+def refuse_to_hide_ctrl_c(error: BaseException) -> None:
+    """Raise KeyboardInterrupt where an error was raised while one was handled.
+
+    A library that is interrupted amid an import of its own may stumble over the missing name and
+    raise that instead; whoever goes on after errors would go on after Ctrl-C.
+
+    Raises:
+        KeyboardInterrupt: One stands in the error's chain of causes and contexts.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        link = link.__cause__ or link.__context__
+
+
 def unknown(what: str, value: str, known: Iterable[str]) -> str:
     """Say that ``value`` names no known ``what``, with the nearest name and all choices.
 

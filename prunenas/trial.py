@@ -16,7 +16,13 @@ from typing import Any, Literal, Self
 from torch import Tensor
 
 from prunenas.architecture import Architecture, build, count_flops
-from prunenas.errors import BudgetError, PrunenasError, StudyError, TrainingError
+from prunenas.errors import (
+    BudgetError,
+    PrunenasError,
+    StudyError,
+    TrainingError,
+    refuse_to_hide_ctrl_c,
+)
 from prunenas.methods import Dense, Method
 from prunenas.training import EpochMetrics, scratch_epochs, train
 from prunenas.version import __version__
@@ -236,6 +242,7 @@ def run_trial(
     except PrunenasError as error:
         return Outcome(ended(record, reason=str(error)), None)
     except Exception as error:  # a candidate's own trouble must not end the study
+        refuse_to_hide_ctrl_c(error)
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return Outcome(ended(record, reason=reason, curve=curve, epochs=len(curve)), None)
     record = ended(

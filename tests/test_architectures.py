@@ -212,6 +212,7 @@ def test_each_is_whole(name: str) -> None:
     assert paper.description
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet56-b", "sss-resnet26", "channel-pruning-resnet50-2x"])
 def test_they_are_built_for_other_data(name: str) -> None:
     pruned, _ = named(name, classes=7, input_shape=(3, 64, 64))

@@ -11,6 +11,7 @@ from server import free_port, mlflow_server
 
 from prunenas.errors import TrackingError
 from prunenas.tracking import SafeTracker, check_reachable, read_config
+from prunenas.tracking.late import Late
 
 
 class Clock:
@@ -152,3 +153,19 @@ def test_a_password_in_the_address_is_not_told() -> None:
         check_reachable("http://ada:secret@127.0.0.1:9")
     assert "http://ada:***@127.0.0.1:9" in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_ctrl_c_that_a_library_stumbles_over_is_still_ctrl_c() -> None:
+    def interrupted_amid_an_import() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise UnboundLocalError("cannot access local variable 'MlflowException'")  # noqa: B904  # as MLflow's own handler does
+
+    told: list[str] = []
+    late = Late(tracked.tracker(), told.append)
+    with pytest.raises(KeyboardInterrupt):
+        late.do("epoch", interrupted_amid_an_import)
+    assert told == []
+    late.do("epoch", lambda: 1 / 0)  # any other trouble is told, and the training goes on
+    assert told == ["ZeroDivisionError: division by zero"]

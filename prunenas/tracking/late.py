@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from prunenas.errors import TrackingError
+from prunenas.errors import TrackingError, refuse_to_hide_ctrl_c
 from prunenas.tracking.config import TrackingConfig
 from prunenas.tracking.reach import check_reachable
 
@@ -76,6 +76,7 @@ class Late:
             try:
                 call()
             except Exception as error:  # what has been computed for hours must not end here
+                refuse_to_hide_ctrl_c(error)
                 kept.append((kind, call))
                 self._complain(error)
                 if not self._goes_on():
