@@ -1,5 +1,6 @@
 """Options that several commands share, so that each is worded once."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,6 +29,15 @@ Device = Annotated[
         "--device",
         metavar="DEVICE",
         help="A torch device such as cpu or cuda:0; auto takes a GPU where there is one.",
+    ),
+]
+CacheFolder = Annotated[
+    Path,
+    typer.Option(
+        "--cache",
+        metavar="FOLDER",
+        envvar="PRUNENAS_CACHE",
+        help="Where studies share trainings.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
