@@ -49,8 +49,8 @@ def cache(
     Dense networks and trainings from scratch are kept under everything they depend on, so that no
     trial, study or process does one twice. Removing one costs the time to do it again, never a
     result: studies keep their records, and the weights of their fronts, elsewhere. Unfinished ones
-    are checkpoints of trainings that were interrupted or stopped early. What a process is working on
-    is left alone.
+    are checkpoints of trainings that were interrupted or stopped early. What a process works on is
+    left alone.
 
     \b
     prunenas cache

@@ -22,9 +22,9 @@ def trained_weights(
 ) -> dict[str, Tensor]:
     """The state dict a trial ended with, on the CPU.
 
-    The front's weights are kept where the study ran, those of shared trainings in the cache. Others,
-    and those of a study that ran in another folder, are trained again: same seeds, same data, same
-    epochs, on the same machine to the same figure.
+    The front's weights are kept where the study ran, those of shared trainings in the cache.
+    Others, and those of a study that ran in another folder, are trained again: same seeds, same
+    data, same epochs, on the same machine to the same figure.
 
     Args:
         view: The study.
