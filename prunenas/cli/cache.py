@@ -44,7 +44,7 @@ def cache(
     prune: Annotated[bool, typer.Option("--prune", help="Remove what would be listed.")] = False,
     json: Json = False,
 ) -> None:
-    """List the trainings that studies share, and remove those no longer of use.
+    """List the trainings that studies share, or remove them.
 
     Dense networks and trainings from scratch are kept under everything they depend on, so that no
     trial, study or process does one twice. Removing one costs the time to do it again, never a
