@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,15 +103,14 @@ class Cache:
         path = self._path(kind, key)
         try:
             entry = _read(path)
-            os.utime(path)  # the time of its last use, which pruning goes by
         except FileNotFoundError:
             return None
-        except PermissionError:  # another user's store: its results may be read all the same
-            return entry
         except (SafetensorError, KeyError, ValueError):
             self._warn(f"the stored result {path} is damaged and is computed again")
             path.unlink(missing_ok=True)
             return None
+        with suppress(OSError):  # another user's store may be read all the same
+            os.utime(path)  # the time of its last use, which pruning goes by
         return entry
 
     def put(

@@ -171,6 +171,18 @@ def test_a_damaged_dense_network_and_training_are_told_and_done_again(
     assert figures(again) == figures(first)
 
 
+def test_a_precision_that_the_device_lacks_ends_trials_not_the_study(
+    tmp_path: Path, run: Run
+) -> None:
+    path = write_study(tmp_path, trials=2)
+    path.write_text(
+        path.read_text().replace("augment: false", "augment: false, precision: float16")
+    )
+    view = run(path)
+    assert view.counts == {"failed": 2}
+    assert {record.reason for record in view.records} == {"unusable precision"}
+
+
 # --- processes ------------------------------------------------------------------------------------
 
 

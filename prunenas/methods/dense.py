@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from prunenas.architecture import Space, build
 from prunenas.cache import Cache
 from prunenas.data import Data
-from prunenas.errors import MethodError
+from prunenas.errors import MethodError, TrainingError
 from prunenas.training import EpochMetrics, Metrics, Recipe, train
 from prunenas.training.causes import causes
 
@@ -119,7 +119,10 @@ class Dense:
 
         Trains nothing.
         """
-        entry = self.cache.get(KIND, self._name(None))
+        try:
+            entry = self.cache.get(KIND, self._name(None))
+        except TrainingError:  # a device that can't train it has not trained it
+            return None
         return None if entry is None else float(entry.meta["accuracy"])
 
     def _name(self, key: Mapping[str, Any] | None) -> str:
