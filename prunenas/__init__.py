@@ -15,7 +15,7 @@ True
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from os import PathLike
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 from prunenas.places import STUDIES
@@ -55,6 +55,7 @@ def run(
     storage: str = STUDIES,
     tracking: str | None = None,
     device: str = "auto",
+    cache: str | PathLike[str] | None = None,
     warn: Callable[[str], None] = _warn,
     watch: Callable[["Event"], None] = lambda event: None,
 ) -> "StudyView":
@@ -67,6 +68,8 @@ def run(
             store.
         device: A torch device such as ``cpu`` or ``cuda:0``; ``auto`` takes a GPU where there is
             one.
+        cache: Folder in which trainings are shared between studies; ``None`` is
+            ``.prunenas/cache``, ``"off"`` does every training anew.
         warn: Called with one line for trouble that does not end the study, such as an unreachable
             tracking server; by default it is printed on stderr.
         watch: Called with each event of the study, from the calling thread.
@@ -91,6 +94,7 @@ def run(
         storage=storage,
         tracking=tracking,
         device=device,
+        cache=None if cache is None else fspath(cache),
         warn=warn,
         watch=watch,
     )

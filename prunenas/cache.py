@@ -7,8 +7,9 @@ step and carries a checksum, so a reader finds it whole or not at all, whatever 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-DEFAULT_FOLDER = Path(".prunenas/cache")
+from prunenas.places import CACHE
 
 _FORMAT = "1"
+_UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,31 @@ class Entry:
     meta: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Item:
+    """A file of a cache, as a list shows it.
+
+    Attributes:
+        kind: The kind of its result.
+        key: Its key.
+        path: The file.
+        bytes: Its size.
+        used: When it was last written or read, in seconds since 1970.
+        about: What it is, in words; None where nothing says it.
+        unfinished: Whether it is the checkpoint of a result that is not there yet.
+        damaged: Whether its head can't be read. Only ``Cache.get`` reads a whole file.
+    """
+
+    kind: str
+    key: str
+    path: Path
+    bytes: int
+    used: float
+    about: str | None
+    unfinished: bool
+    damaged: bool
+
+
 class Cache:
     """A folder of results, shared by trials, studies and processes.
 
@@ -50,8 +77,12 @@ class Cache:
     {'accuracy': 0.5}
     """
 
-    def __init__(self, folder: Path = DEFAULT_FOLDER) -> None:
+    def __init__(
+        self, folder: Path = CACHE, warn: Callable[[str], None] = lambda text: None
+    ) -> None:
+        """Args: the folder, and who is told in one line of a damaged or unwritable result."""
         self.folder = Path(folder)
+        self._warn = warn
 
     @staticmethod
     def key(**parts: Any) -> str:
@@ -68,15 +99,19 @@ class Cache:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def get(self, kind: str, key: str) -> Entry | None:
-        """The result, or ``None``; a damaged one counts as absent and is removed."""
+        """The result, or ``None``; a damaged one is told, removed, and counts as absent."""
         path = self._path(kind, key)
-        if not path.is_file():
-            return None
         try:
-            return _read(path)
+            entry = _read(path)
+        except FileNotFoundError:
+            return None
         except (SafetensorError, KeyError, ValueError):
+            self._warn(f"the stored result {path} is damaged and is computed again")
             path.unlink(missing_ok=True)
             return None
+        with suppress(OSError):  # another user's store may be read all the same
+            os.utime(path)  # the time of its last use, which pruning goes by
+        return entry
 
     def put(
         self, kind: str, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]
@@ -107,6 +142,43 @@ class Cache:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+    def keep(
+        self, kind: str, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]
+    ) -> None:
+        """``put`` for results that are in hand: a full disk costs the next one, not this one."""
+        try:
+            self.put(kind, key, tensors, meta)
+        except (OSError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            self._warn(f"a result can't be stored in {self.folder}: {reason}")
+
+    def unfinished(self, kind: str, key: str) -> Path:
+        """Where whoever holds the lock keeps a checkpoint, and the next holder takes it up."""
+        return self.folder / _UNFINISHED / f"{kind}-{self._path(kind, key).stem}.pt"
+
+    def items(self) -> list[Item]:
+        """Every result and every checkpoint of one, last used first."""
+        found = [_item(path) for path in self.folder.glob("*/*/*.safetensors")]
+        found += [_checkpoint(path) for path in (self.folder / _UNFINISHED).glob("*-*.pt")]
+        return sorted((item for item in found if item), key=lambda item: (-item.used, item.key))
+
+    def drop(self, item: Item) -> bool:
+        """Remove an item, unless a process holds its lock; whether it was removed."""
+        lock = filelock.FileLock(self._path(item.kind, item.key).with_suffix(".lock"))
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with lock.acquire(timeout=0):
+                item.path.unlink(missing_ok=True)
+        except filelock.Timeout:
+            return False
+        return True
+
+    def drop_litter(self) -> None:
+        """Remove what writers that were killed half-way have left, once it is an hour old."""
+        for path in self.folder.rglob(".*.partial"):
+            if path.stat().st_mtime < time.time() - 3600:
+                path.unlink(missing_ok=True)
 
     def keys(self, kind: str) -> list[str]:
         """Keys of all results of a kind, sorted."""
@@ -141,6 +213,29 @@ def _read(path: Path) -> Entry:
     if about["format"] != _FORMAT or about["checksum"] != _checksum(tensors, about["meta"]):
         raise ValueError("checksum")
     return Entry(tensors, json.loads(about["meta"]))
+
+
+def _item(path: Path) -> Item | None:
+    """A result's file without its tensors; None if it has just been removed."""
+    about, damaged = None, False
+    try:
+        size, used = path.stat().st_size, path.stat().st_mtime
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["meta"]).get("about")
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, KeyError, ValueError):
+        damaged = True
+    return Item(path.parts[-3], path.stem, path, size, used, about, False, damaged)
+
+
+def _checkpoint(path: Path) -> Item | None:
+    kind, _, key = path.stem.partition("-")
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return Item(kind, key, path, stat.st_size, stat.st_mtime, None, True, False)
 
 
 def _checksum(tensors: Mapping[str, Tensor], meta: str) -> str:

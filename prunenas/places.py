@@ -6,6 +6,9 @@ from pathlib import Path
 HOME = Path(".prunenas")
 """Folder of studies, and of what can be computed again: dense networks, checkpoints, weights."""
 
+CACHE = HOME / "cache"
+"""Folder of results that studies share: dense networks and trainings from scratch."""
+
 STUDIES = "sqlite:///.prunenas/studies.db"
 """URL of the storage that studies and their trials live in."""
 

@@ -7,24 +7,26 @@ a projection of it, and the command line shows it.
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from prunenas.architecture import Architecture, build, count_flops
 from prunenas.errors import (
     BudgetError,
     PrunenasError,
     StudyError,
+    TraceError,
     TrainingError,
     refuse_to_hide_ctrl_c,
 )
 from prunenas.methods import Dense, Method
-from prunenas.training import EpochMetrics, scratch_epochs, train
+from prunenas.training import EpochMetrics, scratch_epochs
+from prunenas.training.shared import Job, Trainings
 from prunenas.version import __version__
 
 State = Literal["complete", "failed", "infeasible", "stopped"]
@@ -49,7 +51,7 @@ class Record:
         flops: Fused multiply-adds for one input.
         flops_ratio: ``flops`` as a share of the dense network's.
         params: Number of trainable parameters.
-        epochs: Epochs trained.
+        epochs: Epochs of the training that the figures come from.
         seconds: Wall time of the whole trial.
         curve: One mapping for each epoch: ``epoch``, ``train_loss``, ``train_accuracy``,
             ``validation_loss``, ``validation_accuracy``, ``lr``.
@@ -58,6 +60,8 @@ class Record:
         versions: Versions of prunenas, Python and the libraries that decide figures.
         started: ISO 8601 time with zone.
         finished: ISO 8601 time with zone.
+        reused: Whose training the figures come from, ``trial 3`` or ``STUDY/3``; None if the trial
+            was trained itself.
     """
 
     number: int
@@ -81,6 +85,7 @@ class Record:
     versions: dict[str, str]
     started: str
     finished: str
+    reused: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON values; a copy that shares nothing with the record."""
@@ -94,7 +99,8 @@ class Record:
             StudyError: A field is missing or unknown, as in a record of another version.
         """
         names = {field.name for field in fields(cls)}
-        if missing := sorted(names - values.keys()):
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        if missing := sorted(needed - values.keys()):
             raise StudyError(f"a trial's record must have {', '.join(missing)}")
         if strange := sorted(values.keys() - names):
             raise StudyError(f"a trial's record has unknown fields: {', '.join(strange)}")
@@ -141,6 +147,7 @@ def run_trial(
     derived: Callable[[Architecture, int], None] | None = None,
     report: Callable[[EpochMetrics], bool | str | None] | None = None,
     checkpoint: Path | None = None,
+    trainings: Trainings | None = None,
 ) -> Outcome:
     """Derive an architecture, count it, train it from scratch, and write down what came of it.
 
@@ -152,7 +159,9 @@ def run_trial(
         dense: The dense network, its data, recipe and device.
         derived: Told of the architecture and its epochs before training begins.
         report: Told of each epoch; its answer may be "stop".
-        checkpoint: Where the training is kept after each epoch, and taken up again.
+        checkpoint: Where the training is kept after each epoch, and taken up again; one that is
+            shared has a checkpoint of its own.
+        trainings: Where trainings are shared with other trials; None trains this one anew.
     """
     started, clock = _now(), time.monotonic()
     blank = Record(
@@ -210,31 +219,25 @@ def run_trial(
         )
         if derived is not None:
             derived(architecture, epochs)
-        # Trusted: tracing this space has already run the source's code.
-        network = build(architecture, seed=candidate.seeds["training"], trust=True)
-        counted = count_flops(network, architecture.input_shape)
-        if counted != architecture.flops:
-            return Outcome(
-                ended(
-                    record, reason=f"fvcore counts {counted:,} FLOPs, not {architecture.flops:,}"
-                ),
-                None,
-            )
+        seed = candidate.seeds["training"]
 
         def tell(metrics: EpochMetrics) -> bool | str | None:
             curve.append(point(metrics))
             return report(metrics) if report is not None else None
 
-        training = train(
-            network,
-            dense.data,
-            dense.recipe,
+        job = Job(
+            architecture=architecture,
+            make=lambda: _counted(architecture, seed),
+            data=dense.data,
+            recipe=dense.recipe,
             epochs=epochs,
-            seed=candidate.seeds["training"],
+            seed=seed,
             device=dense.device,
-            report=tell,
-            checkpoint=checkpoint,
         )
+        shared = (trainings or Trainings()).train(
+            job, trial=candidate.number, report=tell, checkpoint=checkpoint
+        )
+        training = shared.training
     except BudgetError as error:
         return Outcome(ended(record, state="infeasible", reason=str(error)), None)
     except TrainingError as error:
@@ -252,9 +255,19 @@ def run_trial(
         accuracy=training.validation.accuracy,
         epochs=len(training.curve),
         curve=[point(metrics) for metrics in training.curve],
+        reused=shared.by,
     )
-    weights = {name: value.detach().cpu() for name, value in network.state_dict().items()}
-    return Outcome(record, weights)
+    return Outcome(record, shared.weights)
+
+
+def _counted(architecture: Architecture, seed: int) -> nn.Module:
+    """The network with fresh weights, once fvcore agrees with the architecture's FLOPs."""
+    # Trusted: tracing this space has already run the source's code.
+    network = build(architecture, seed=seed, trust=True)
+    counted = count_flops(network, architecture.input_shape)
+    if counted != architecture.flops:
+        raise TraceError(f"fvcore counts {counted:,} FLOPs, not {architecture.flops:,}")
+    return network
 
 
 def point(metrics: EpochMetrics) -> dict[str, float]:

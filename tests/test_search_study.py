@@ -109,7 +109,7 @@ def test_interrupted_and_resumed_equals_undisturbed(tmp_path: Path, run: Run, sa
     assert resumed.counts == undisturbed.counts
     assert figures(resumed) == figures(undisturbed)
     assert {record.method for record in resumed.records} <= {"l1_norm", "network_slimming"}
-    assert not list((tmp_path / ".prunenas" / "checkpoints").rglob("*.pt"))
+    assert not list((tmp_path / ".prunenas").rglob("*.pt"))
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
@@ -138,7 +138,7 @@ def test_a_process_that_ends_in_the_middle(
         assert "Traceback" not in tail
     view = open_study("sqlite:///.prunenas/studies.db", "tiny")
     assert view.counts == {"complete": 1, "running": 1}
-    checkpoints = list((tmp_path / ".prunenas" / "checkpoints").rglob("1.pt"))
+    checkpoints = list((tmp_path / ".prunenas" / "cache" / "unfinished").glob("scratch-*.pt"))
     assert len(checkpoints) == 1
     steps = [0]
     step = torch.optim.SGD.step

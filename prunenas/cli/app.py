@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from prunenas.cli.cache import cache
 from prunenas.cli.catalogue import catalogue
 from prunenas.cli.check import check
 from prunenas.cli.export import export
@@ -70,7 +71,7 @@ def prunenas(
 
 
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
-    "Studies": {"run": run, "check": check, "status": status, "best": best},
+    "Studies": {"run": run, "check": check, "status": status, "best": best, "cache": cache},
     "Architectures": {"export": export, "train": train, "inspect": inspect, "list": catalogue},
     "Tracking": {"ui": ui, "track": track},
 }

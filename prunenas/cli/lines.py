@@ -111,6 +111,8 @@ def outcome(record: Record) -> str:
     if record.flops_ratio is not None:
         words.append(f"{units.share(record.flops_ratio)} of dense FLOPs")
     words.append(units.duration(record.seconds))
+    if record.reused:
+        words.append(f"training of {record.reused}")
     if record.reason:
         words.append(" ".join(record.reason.split()))
     return ", ".join(words)

@@ -1,6 +1,7 @@
 """Options that several commands share, so that each is worded once."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -29,6 +30,15 @@ Device = Annotated[
         "--device",
         metavar="DEVICE",
         help="A torch device such as cpu or cuda:0; auto takes a GPU where there is one.",
+    ),
+]
+CacheFolder = Annotated[
+    Path,
+    typer.Option(
+        "--cache",
+        metavar="FOLDER",
+        envvar="PRUNENAS_CACHE",
+        help="Where studies share trainings.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]

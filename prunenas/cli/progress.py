@@ -102,7 +102,7 @@ class Progress:
         self.done += 1
         self.counts[record.state] += 1
         self._trial_seconds.append(record.seconds)
-        if record.epochs:
+        if record.epochs and record.reused is None:
             self._epoch_seconds.append(record.seconds / record.epochs)
 
     def seconds_left(self) -> float | None:

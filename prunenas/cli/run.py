@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunenas.cli.options import Device, Storage, Tracking
-from prunenas.places import STUDIES, address
+from prunenas.places import CACHE, STUDIES, address
 
 if TYPE_CHECKING:
     from prunenas.cli.lines import Lines
@@ -28,12 +28,24 @@ def run(
     storage: Storage = STUDIES,
     tracking: Tracking = None,
     device: Device = "auto",
+    cache: Annotated[
+        str,
+        typer.Option(
+            "--cache",
+            metavar="FOLDER",
+            envvar="PRUNENAS_CACHE",
+            help="Where studies share trainings; off does every training anew.",
+        ),
+    ] = str(CACHE),
 ) -> None:
     """Run a study, or go on with it where it was left.
 
     A study that was interrupted, by Ctrl-C or by anything else, keeps its finished trials: the same
     line goes on with it. A study that is finished is shown, not run again. In a terminal the front
     is drawn while it grows; in a pipe, or where CI is set, each event is a line.
+
+    What was trained once, by this study or by any other, is read from the cache: `prunenas cache`
+    shows it.
 
     \b
     prunenas run studies/quickstart.yaml
@@ -54,12 +66,14 @@ def run(
                 storage=storage,
                 tracking=tracking,
                 device=device,
+                cache=cache,
                 warn=watcher.warn,
                 watch=watcher.watch,
             )
     except KeyboardInterrupt:
         again = ["prunenas", "run", str(study)]
         again += ["--storage", address(storage)] if storage != STUDIES else []
+        again += ["--cache", cache] if cache != str(CACHE) else []
         raise Interrupted(f"finished trials are kept, go on with `{shlex.join(again)}`") from None
     if not _interactive():
         console.show(tables.front(view.front))

@@ -84,6 +84,11 @@ def summary(view: "StudyView") -> dict[str, Any]:
             "total": view.trials_total,
             "done": len(view.records),
             "by_state": dict(view.counts),
+            "reused": sum(record.reused is not None for record in view.records),
+        },
+        "epochs": {
+            "trained": sum(record.epochs for record in view.records if not record.reused),
+            "reused": sum(record.epochs for record in view.records if record.reused),
         },
         "finished": view.finished,
         "seconds_left": time_left(view),
@@ -112,6 +117,14 @@ def _details(view: "StudyView") -> list["RenderableType"]:
         tables.studies([view]),
         Text(tail if view.finished or left is not None else "time left: unknown yet", "dim"),
     ]
+    if reused := [record for record in view.records if record.reused]:
+        parts.append(
+            Text(
+                f"{units.plural(len(reused), 'trial')} took the training of an equal architecture: "
+                f"{units.plural(sum(record.epochs for record in reused), 'epoch')} saved",
+                "dim",
+            )
+        )
     troubled = [record for record in view.records if record.state in ("failed", "infeasible")]
     parts += [Text(outcome(r), tables.STATE_STYLES[r.state]) for r in troubled[-SHOWN_TROUBLES:]]
     if hidden := len(troubled) - SHOWN_TROUBLES:

@@ -55,6 +55,15 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3600:02d} h"
 
 
+def size(number: int) -> str:
+    """Word a number of bytes, in powers of 1,000.
+
+    >>> size(512), size(45_300), size(1_250_000_000)
+    ('512 B', '45.3 kB', '1.25 GB')
+    """
+    return f"{number} B" if number < 1000 else f"{count(number)}B"
+
+
 def plural(number: int, noun: str) -> str:
     """Word a number of things whose plural ends in s.
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,9 +10,9 @@ from torch import Tensor, nn
 from prunenas.architecture import Space, build
 from prunenas.cache import Cache
 from prunenas.data import Data
-from prunenas.errors import MethodError
+from prunenas.errors import MethodError, TrainingError
 from prunenas.training import EpochMetrics, Metrics, Recipe, train
-from prunenas.version import __version__
+from prunenas.training.causes import causes
 
 KIND = "dense"  # of the cache's entries
 
@@ -37,8 +36,8 @@ class Trained:
 class Dense:
     """One dense network of a study; trained on first need and never twice.
 
-    Results are kept in ``cache`` under everything they depend on: architecture, data, recipe,
-    seed, kind of device, version of prunenas and the key of what is special about the training.
+    Results are kept in ``cache`` under everything they depend on (see ``training.causes``) and
+    the key of what is special about the training.
     A training that was interrupted is taken up at its last epoch.
 
     Attributes:
@@ -103,12 +102,14 @@ class Dense:
             if entry is None:
                 trained = self._compute(name, prepare, penalty, what)
                 meta = {
+                    "about": f"{what} {self.space.dense.source} on {self.data.name}, "
+                    f"{self.recipe.epochs} epochs, seed {self.seed}",
                     "loss": trained.validation.loss,
                     "accuracy": trained.validation.accuracy,
                     "seconds": trained.seconds,
                 }
-                self.cache.put(KIND, name, trained.state, meta)
-                self._checkpoint(name).unlink(missing_ok=True)
+                self.cache.keep(KIND, name, trained.state, meta)
+                self.cache.unfinished(KIND, name).unlink(missing_ok=True)
                 return trained
         validation = Metrics(loss=entry.meta["loss"], accuracy=entry.meta["accuracy"])
         return Trained(dict(entry.tensors), validation, entry.meta["seconds"])
@@ -118,22 +119,26 @@ class Dense:
 
         Trains nothing.
         """
-        entry = self.cache.get(KIND, self._name(None))
+        try:
+            entry = self.cache.get(KIND, self._name(None))
+        except TrainingError:  # a device that can't train it has not trained it
+            return None
         return None if entry is None else float(entry.meta["accuracy"])
 
     def _name(self, key: Mapping[str, Any] | None) -> str:
         return self.cache.key(
-            architecture=self.space.dense.digest,
-            data=self.data.digest,
-            recipe=self.recipe.model_dump(mode="json", exclude={"protocol", "scratch_b_cap"}),
-            seed=self.seed,
-            device=torch.device(self.device).type,
-            version=__version__,
             training=dict(key) if key is not None else None,
+            **causes(
+                self.space.dense,
+                self.data,
+                self.recipe,
+                epochs=self.recipe.epochs,
+                seed=self.seed,
+                device=self.device,
+                # A special training's preparation and penalty are a method's code.
+                rooms=() if key is None else ("methods",),
+            ),
         )
-
-    def _checkpoint(self, name: str) -> Path:
-        return self.cache.folder / "unfinished" / f"{KIND}-{name}.pt"
 
     def _compute(
         self,
@@ -153,7 +158,7 @@ class Dense:
             device=self.device,
             report=self._reporter(what),
             penalty=penalty,
-            checkpoint=self._checkpoint(name),
+            checkpoint=self.cache.unfinished(KIND, name),
         )
         state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
         return Trained(state, training.validation, training.seconds)

@@ -1,5 +1,6 @@
 """Running a study: propose, derive, count, train from scratch, write down; until all is done."""
 
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from prunenas.search.weights import Weights
 from prunenas.spec import Study, check_widths
 from prunenas.tracking import SafeTracker
 from prunenas.training import EpochMetrics
+from prunenas.training.shared import Trainings
 from prunenas.trial import run_trial
 
 
@@ -44,6 +46,7 @@ def run_study(
     warn: Callable[[str], None] = lambda text: None,
     watch: Callable[[Event], None] = lambda event: None,
     home: Path = HOME,
+    cache: str | Path | None = None,
 ) -> StudyView:
     """Run a study, or go on with it, until it has all its trials.
 
@@ -58,6 +61,8 @@ def run_study(
         warn: Told of trouble that doesn't end the study, one line each.
         watch: Told of every event.
         home: Folder for checkpoints, dense networks and the front's weights.
+        cache: Folder that trainings are shared in; None takes ``home / "cache"``, ``"off"`` does
+            every training anew and leaves none to others.
 
     Raises:
         SourceError, TraceError, DataError, SpecError, StudyError: The study can't start.
@@ -72,7 +77,7 @@ def run_study(
         stack.enter_context(claim(storage, study.name, home / "locks"))
         opened_storage = stack.enter_context(open_storage(storage))
         ledger = Ledger.begin(opened_storage, storage, study, space)
-        return _Run(study, data, space, ledger, chosen, warn, watch, home).run(tracking)
+        return _Run(study, data, space, ledger, chosen, warn, watch, home, cache).run(tracking)
 
 
 def trace_study(study: Study, data: Data) -> Space:
@@ -98,6 +103,7 @@ class _Run:
     warn: Callable[[str], None]
     watch: Callable[[Event], None]
     home: Path
+    cache: str | Path | None
 
     def run(self, tracking: str | None) -> StudyView:
         view = self.ledger.view()
@@ -131,11 +137,17 @@ class _Run:
         return view
 
     def _trials(self, view: StudyView, tracker: SafeTracker) -> StudyView:
+        identity = self.ledger.identity
+        shared = self.cache != "off"
+        # A study of its own still trains its dense network once, and keeps it until its end.
+        private = self.home / "private" / identity
+        cache = Cache(Path(self.cache or self.home / "cache") if shared else private, self.warn)
+        trainings = Trainings(cache if shared else None, self.study.name, identity)
         dense = Dense(
             space=self.space,
             data=self.data,
             recipe=self.study.train,
-            cache=Cache(self.home / "cache"),
+            cache=cache,
             seed=self.study.search.seed,
             device=self.device,
             report=self._dense_epoch,
@@ -153,6 +165,7 @@ class _Run:
                     derived=telling.derived,
                     report=telling.epoch,
                     checkpoint=checkpoint,
+                    trainings=trainings,
                 )
                 if outcome.weights is not None:
                     weights.keep(trial.number, outcome.weights)
@@ -166,6 +179,7 @@ class _Run:
             if view.front != before:
                 self.watch(FrontChanged(view.front))
             tracker.log_front(mappings(view.front), mappings(view.records), dense_figures(view))
+        shutil.rmtree(private, ignore_errors=True)
         return view
 
     def _dense_epoch(self, what: str, metrics: EpochMetrics) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from torch import Tensor
 
 from prunenas.architecture import Architecture, build
+from prunenas.cache import Cache
 from prunenas.data import load
 from prunenas.errors import StudyError
 from prunenas.places import HOME
@@ -12,7 +13,7 @@ from prunenas.search.engine import device_named
 from prunenas.search.view import StudyView
 from prunenas.search.weights import Weights
 from prunenas.spec import Study
-from prunenas.training import train
+from prunenas.training.shared import Job, Trainings
 from prunenas.trial import Record
 
 
@@ -21,9 +22,9 @@ def trained_weights(
 ) -> dict[str, Tensor]:
     """The state dict a trial ended with, on the CPU.
 
-    The front's weights are kept where the study ran. Others, and those of a study that ran in
-    another folder, are trained again: same seeds, same data, same epochs, on the same machine to
-    the same figure.
+    The front's weights are kept where the study ran, those of shared trainings in the cache.
+    Others, and those of a study that ran in another folder, are trained again: same seeds, same
+    data, same epochs, on the same machine to the same figure.
 
     Args:
         view: The study.
@@ -41,15 +42,17 @@ def trained_weights(
         raise StudyError(f"trial {record.number} of {view.name!r} is {record.state}: no weights")
     study = Study.model_validate(view.settings)
     chosen = device_named(device)
-    network = build(
-        Architecture.from_dict(record.architecture), seed=record.seeds["training"], trust=True
-    )
-    train(
-        network,
-        load(**study.data.model_dump(), device=chosen),
-        study.train,
+    architecture, seed = Architecture.from_dict(record.architecture), record.seeds["training"]
+    job = Job(
+        architecture=architecture,
+        make=lambda: build(architecture, seed=seed, trust=True),
+        data=load(**study.data.model_dump(), device=chosen),
+        recipe=study.train,
         epochs=record.epochs,
-        seed=record.seeds["training"],
+        seed=seed,
         device=chosen,
     )
-    return {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    trainings = Trainings(Cache(home / "cache"), view.name, view.identity)
+    shared = trainings.train(job, trial=record.number)
+    assert shared.weights is not None  # nobody has said stop
+    return shared.weights

@@ -82,6 +82,7 @@ def trial_tags(record: Mapping[str, Any]) -> dict[str, str]:
         "prunenas.method": record["method"],
         "prunenas.reason": record.get("reason"),
         "prunenas.architecture": record.get("digest"),
+        "prunenas.reused": record.get("reused"),
         "mlflow.note.content": trial_note(record),
     }
     for name, version in record.get("versions", {}).items():
@@ -127,7 +128,8 @@ def trial_note(record: Mapping[str, Any]) -> str:
         figures.append(f"{count(record['flops'])} FLOPs{of_dense}")
     if record.get("params") is not None:
         figures.append(f"{count(record['params'])} parameters")
-    return f"{text}: {', '.join(figures)}" if figures else text
+    text = f"{text}: {', '.join(figures)}" if figures else text
+    return f"{text}; training of {record['reused']}" if record.get("reused") else text
 
 
 def batches(
