@@ -207,6 +207,7 @@ def seeded(do: Callable[[random.Random], None]) -> Callable[[int], None]:
 def main() -> None:
     root, examples = Path(sys.argv[1]), int(sys.argv[2])
     trial = Trial(root)
+    # Whoever connects or runs a command is caught; the stand-ins take anything.
     socket.socket.connect = lambda *_: calls.append("connect")  # type: ignore[assignment]
     os.system = lambda *_: calls.append("system")  # type: ignore[assignment]
     for base in trial.bases:  # whatever is imported is imported now

@@ -19,6 +19,7 @@ from shell import environment, prunenas
 import prunenas as package
 from prunenas.cli import main
 from prunenas.cli.epochs import Course, Lines, Screen
+from prunenas.cli.train import result
 from prunenas.data import load
 from prunenas.export import read_config, write_export
 from prunenas.retraining import Plan
@@ -279,3 +280,13 @@ def test_the_screen_shows_how_far_it_is():
     assert "3/4 epochs" in shown
     assert "about 3 s left" in shown
     assert "▁█▄ validation accuracy 0.7000 (n=287)" in shown
+
+
+def test_what_a_study_trained_is_worded_without_what_it_does_not_know():
+    training = {"data": "digits", "epochs": 10, "test": None}
+    known = training | {"validation": {"accuracy": 0.9725, "n": 800}}
+    assert result("trained on digits", known) == (
+        "trained on digits: validation accuracy 0.9725 (n=800), 10 epochs"
+    )
+    alone = training | {"validation": None, "seconds": 61.0}
+    assert result("half", alone) == "half: digits has no test images, 10 epochs in 1 min 01 s"

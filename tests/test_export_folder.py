@@ -234,7 +234,7 @@ def test_a_source_outside_needs_trust_and_is_not_imported_before(tmp_path, monke
     (tmp_path / "outside_nets.py").write_text(
         "from pathlib import Path\n"
         "from torch import nn\n"
-        "Path('imported').touch()\n"
+        f"Path({str(tmp_path / 'imported')!r}).touch()\n"  # whatever folder a process runs in
         "def small():\n"
         "    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3),\n"
         "                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))\n"

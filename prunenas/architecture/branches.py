@@ -76,16 +76,15 @@ class _Graph:
 
     def branch(self, addition: torch.fx.Node) -> tuple[str, ...]:
         """The modules of the branch that an addition adds; empty where there is none."""
-        sides = addition.args[:2]
+        sides = [a for a in addition.args[:2] if isinstance(a, torch.fx.Node)]
         if len(sides) < 2 or any(side not in self._position for side in sides):
             return ()
-        left, right = (self._before[self._position[side]] for side in sides)  # type: ignore[index]
+        left, right = (self._before[self._position[side]] for side in sides)
         apart = [(left & ~right, sides[0]), (right & ~left, sides[1])]
         weights = [sum(map(self._weighted, self._listed(bits))) for bits, _ in apart]
         if weights[0] == weights[1]:
             return ()
         bits, summand = apart[weights[0] < weights[1]]
-        assert isinstance(summand, torch.fx.Node)
         for node in self._listed(bits):
             for user in node.users:
                 inside = user in self._position and bits >> self._position[user] & 1

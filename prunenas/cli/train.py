@@ -184,25 +184,29 @@ def train(
 
 
 def result(what: str, training: Mapping[str, Any]) -> str:
-    """Word what came of a training, in one line."""
+    """Word what came of a training, in one line.
+
+    One that a study did has no test accuracy, because a search never reads that split, and its
+    time is the trial's.
+    """
     from prunenas.cli import units
 
-    words = [f"{what}: {_told('test', training['test'])}"]
-    if training["test"] is None:
-        words = [f"{what}: {training['data']} has no test images"]
-    if training["validation"] is not None:
-        words.append(_told("validation", training["validation"]))
-    words.append(
-        f"{units.plural(training['epochs'], 'epoch')} in {units.duration(training['seconds'])}"
-    )
-    return ", ".join(words)
+    seconds = training.get("seconds")
+    words = [
+        _told(split, training[split])
+        for split in ("test", "validation")
+        if training[split] is not None
+    ]
+    if training["test"] is None and seconds is not None:
+        words.insert(0, f"{training['data']} has no test images")
+    spent = "" if seconds is None else f" in {units.duration(seconds)}"
+    words.append(units.plural(training["epochs"], "epoch") + spent)
+    return f"{what}: {', '.join(words)}"
 
 
-def _told(split: str, measured: dict[str, Any] | None) -> str:
+def _told(split: str, measured: Mapping[str, Any]) -> str:
     from prunenas.cli import units
 
-    if measured is None:
-        return ""
     return f"{split} accuracy {units.accuracy(measured['accuracy'])} (n={measured['n']:,})"
 
 

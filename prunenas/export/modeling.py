@@ -126,7 +126,7 @@ def resized(layers: Sequence[Sequence[Any]]) -> Iterator[list[tuple[nn.Module, l
     """Give the layers that are made in here the sizes that are listed; yields what was made."""
     made: list[tuple[nn.Module, list[Any]]] = []
     originals = [(owner, owner.__init__) for owner, _, _ in SIZED]
-    for owner, kind, names in SIZED:
+    for owner, kind, names in SIZED:  # a constructor is a method that type checkers guard
         owner.__init__ = _resizing(owner.__init__, kind, names, layers, made)  # type: ignore[method-assign]
     try:
         yield made

@@ -51,7 +51,7 @@ def examine(architecture: Architecture, *, trust: bool = False) -> nn.Module:
     _check_arguments(architecture)
     make = constructor(architecture.source, trust=trust)
     try:
-        with _Bounded():  # type: ignore[no-untyped-call]
+        with _Bounded():  # type: ignore[no-untyped-call]  # torch's own metaclass hook
             network = realise(make, architecture, device="meta").to("meta")
     except PrunenasError:
         raise

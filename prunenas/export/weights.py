@@ -34,6 +34,7 @@ def check_weights(path: Path, checksum: str, state: Mapping[str, Tensor]) -> Non
         raise ExportError(f"{path}: damaged, its checksum is not the one in {CONFIG_FILE}")
     try:
         with safe_open(path, framework="pt") as file:
+            # An open safetensors file is no mapping: it has keys, but can't be iterated over.
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ExportError(f"{path}: damaged: {error}") from error

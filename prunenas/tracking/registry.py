@@ -147,6 +147,7 @@ def _log(
         )
         ready = "READY"
     finally:
+        # MLflow takes the status by name too, which its annotation does not say.
         client.finalize_logged_model(model_id, ready)  # type: ignore[arg-type]
     return model_id
 
