@@ -156,7 +156,7 @@ class _Run:
                 )
                 if outcome.weights is not None:
                     weights.keep(trial.number, outcome.weights)
-                self.ledger.write(trial, outcome.record)
+                self.ledger.write(trial, outcome.record, candidate.flops)
                 checkpoint.unlink(missing_ok=True)
                 self.ledger.set_dense_accuracy(dense.accuracy())
                 tracker.log_trial(outcome.record.to_dict(), view.dense_widths)

@@ -14,18 +14,14 @@ from prunenas.architecture import Space
 from prunenas.errors import StudyError, unknown
 from prunenas.places import address
 from prunenas.search.front import front_of
-from prunenas.search.samplers import sampler
+from prunenas.search.samplers import resolved, sampler
 from prunenas.search.storage import open_storage
+from prunenas.search.verdicts import CONSTRAINT, verdict, violation
 from prunenas.search.view import StudyView
 from prunenas.spec import Study
 from prunenas.trial import Record
-
-_STATES = {
-    "complete": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
-    "infeasible": TrialState.PRUNED,
-    "failed": TrialState.FAIL,
-}
+_NARROW = 1e-9
+"""A ratio at which every group has its fewest channels."""
 
 
 class Ledger:
@@ -35,9 +31,10 @@ class Ledger:
     settings and what is known of the dense network. MLflow and pictures are made from these.
     """
 
-    def __init__(self, study: optuna.Study, url: str) -> None:
+    def __init__(self, study: optuna.Study, url: str, space: Space | None = None) -> None:
         self._study = study
         self._url = url
+        self._least = space.flops(space.widths(_NARROW)) if space is not None else 0
 
     @classmethod
     def begin(cls, storage: RDBStorage, url: str, study: Study, space: Space) -> "Ledger":
@@ -54,7 +51,7 @@ class Ledger:
             study_name=study.name,
             directions=directions,
             load_if_exists=True,
-            sampler=sampler(study.search.sampler, study.search.seed, 0),
+            sampler=sampler("random", study.search.seed, 0),
         )
         settings = study.settings()
         stored = found.user_attrs.get("settings")
@@ -83,7 +80,8 @@ class Ledger:
             )
         found.set_user_attr("text", study.text)
         found.set_user_attr("trials", study.search.trials)
-        return cls(found, url)
+        found.set_user_attr("sampler", resolved(study, space))
+        return cls(found, url, space)
 
     @classmethod
     def read(cls, storage: RDBStorage, url: str, name: str) -> "Ledger":
@@ -114,7 +112,8 @@ class Ledger:
         if left is None and len(trials) >= study.search.trials:
             return None
         number = len(trials) if left is None else left.number
-        self._study.sampler = sampler(study.search.sampler, study.search.seed, number)
+        name = self._study.user_attrs["sampler"]
+        self._study.sampler = sampler(name, study.search.seed, number)
         return self._study.ask() if left is None else Trial(self._study, left._trial_id)
 
     def settle(self, trial: Trial) -> bool:
@@ -125,18 +124,31 @@ class Ledger:
         self._tell(trial, Record.from_dict(stored))
         return True
 
-    def write(self, trial: Trial, record: Record) -> None:
-        """Keep a trial's record and tell Optuna what came of it."""
+    def write(self, trial: Trial, record: Record, asked: int | None = None) -> None:
+        """Keep a trial's record and tell Optuna what came of it.
+
+        Args:
+            trial: As ``next`` gave it.
+            record: How it ended.
+            asked: The budget in FLOPs that it was to meet, if it had one.
+        """
+        if asked is not None and CONSTRAINT not in trial.constraints:
+            dense = self._study.user_attrs["dense"]["flops"]
+            trial.set_constraint(CONSTRAINT, violation(record, asked, self._least, dense))
         trial.set_user_attr("record", record.to_dict())
         self._tell(trial, record)
 
     def _tell(self, trial: Trial, record: Record) -> None:
-        state = _STATES[record.state]
-        values = [record.accuracy, record.flops][: len(self._study.directions)]
-        if state == TrialState.COMPLETE and None not in values:
-            self._study.tell(trial, [float(value) for value in values if value is not None])
-        else:
-            self._study.tell(trial, state=state)
+        one_objective = len(self._study.directions) == 1
+        if record.state == "stopped" and one_objective and record.accuracy is not None:
+            trial.report(record.accuracy, record.epochs)
+        earlier = _records(self._study.get_trials(deepcopy=False))
+        told = verdict(record, earlier, self._directions, self._least)
+        self._study.tell(trial, told.values, state=told.state)
+
+    @property
+    def _directions(self) -> tuple[str, ...]:
+        return tuple(direction.name.lower() for direction in self._study.directions)
 
     def set_dense_accuracy(self, accuracy: float | None) -> None:
         """Keep the dense network's validation accuracy, once it is known."""
@@ -160,7 +172,7 @@ class Ledger:
             counts[record.state] = counts.get(record.state, 0) + 1
         if running := len(trials) - len(records):
             counts["running"] = running
-        directions = tuple(direction.name.lower() for direction in self._study.directions)
+        directions = self._directions
         dense = kept["dense"]
         return StudyView(
             name=name,

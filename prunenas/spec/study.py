@@ -15,7 +15,7 @@ from prunenas.methods import METHODS, Method
 from prunenas.spec.space import Domain, SearchSpace, Section
 from prunenas.training import Recipe
 
-Sampler = Literal["tpe", "nsga2", "gp", "random"]
+Sampler = Literal["auto", "tpe", "gp", "nsga2", "random", "qmc"]
 
 
 def _study_name(name: str) -> str:
@@ -157,9 +157,9 @@ class SearchSection(Section):
     """How the candidates are proposed."""
 
     sampler: Sampler = Field(
-        default="tpe",
-        description="tpe: tree-structured Parzen estimator; nsga2: evolution; "
-        "gp: Gaussian process; random",
+        default="auto",
+        description="tpe: tree-structured Parzen estimator; gp: Gaussian process; nsga2: "
+        "evolution; random; qmc: evenly spread; auto: chosen by methods, trials and parameters",
     )
     trials: int = Field(ge=1, description="How many candidates are tried, all runs together")
     seed: int = Field(
