@@ -216,7 +216,7 @@ def run_trial(
             )
 
         def tell(metrics: EpochMetrics) -> bool | str | None:
-            curve.append(_point(metrics))
+            curve.append(point(metrics))
             return report(metrics) if report is not None else None
 
         training = train(
@@ -244,13 +244,14 @@ def run_trial(
         reason="the stopper ended it" if training.stopped else None,
         accuracy=training.validation.accuracy,
         epochs=len(training.curve),
-        curve=[_point(metrics) for metrics in training.curve],
+        curve=[point(metrics) for metrics in training.curve],
     )
     weights = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     return Outcome(record, weights)
 
 
-def _point(metrics: EpochMetrics) -> dict[str, float]:
+def point(metrics: EpochMetrics) -> dict[str, float]:
+    """An epoch as a record's curve keeps it."""
     return {
         "epoch": metrics.epoch,
         "train_loss": metrics.train.loss,
