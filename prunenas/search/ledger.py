@@ -3,6 +3,7 @@
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import optuna
@@ -15,11 +16,13 @@ from prunenas.errors import StudyError, unknown
 from prunenas.places import address
 from prunenas.search.front import front_of
 from prunenas.search.samplers import resolved, sampler
+from prunenas.search.starts import starts_of
 from prunenas.search.storage import open_storage
 from prunenas.search.verdicts import CONSTRAINT, verdict, violation
 from prunenas.search.view import StudyView
 from prunenas.spec import Study
 from prunenas.trial import Record
+
 _NARROW = 1e-9
 """A ratio at which every group has its fewest channels."""
 
@@ -66,6 +69,12 @@ class Ledger:
                 found.set_metric_names(["accuracy", "flops"][: len(directions)])
             dense = space.dense
             found.set_user_attr("identity", uuid.uuid4().hex)
+            if (earlier := study.search.warm_start) is not None:
+                earlier_view = cls.read(storage, url, earlier).view()
+            else:
+                earlier_view = None
+            starts = starts_of(study, space, earlier_view)
+            found.set_user_attr("starts", [asdict(start) for start in starts])
             found.set_user_attr("objective", study.objective.model_dump(exclude_none=True))
             found.set_user_attr(
                 "dense",
@@ -81,6 +90,8 @@ class Ledger:
         found.set_user_attr("text", study.text)
         found.set_user_attr("trials", study.search.trials)
         found.set_user_attr("sampler", resolved(study, space))
+        for start in found.user_attrs["starts"][len(found.trials) :]:
+            found.enqueue_trial(start["parameters"], user_attrs={"start": start["name"]})
         return cls(found, url, space)
 
     @classmethod
@@ -109,9 +120,11 @@ class Ledger:
         """
         trials = self._study.get_trials(deepcopy=False)
         left = next((trial for trial in trials if trial.state == TrialState.RUNNING), None)
-        if left is None and len(trials) >= study.search.trials:
+        asked = [trial for trial in trials if trial.state != TrialState.WAITING]
+        if left is None and len(asked) >= study.search.trials:
             return None
-        number = len(trials) if left is None else left.number
+        # Starts wait from the beginning, with the first numbers.
+        number = len(asked) if left is None else left.number
         name = self._study.user_attrs["sampler"]
         self._study.sampler = sampler(name, study.search.seed, number)
         return self._study.ask() if left is None else Trial(self._study, left._trial_id)
@@ -150,6 +163,16 @@ class Ledger:
     def _directions(self) -> tuple[str, ...]:
         return tuple(direction.name.lower() for direction in self._study.directions)
 
+    @property
+    def spread(self) -> dict[str, Any] | None:
+        """What was kept of trainings repeated with other seeds; None before."""
+        kept: dict[str, Any] | None = self._study.user_attrs.get("spread")
+        return kept
+
+    @spread.setter
+    def spread(self, spread: dict[str, Any]) -> None:
+        self._study.set_user_attr("spread", spread)
+
     def set_dense_accuracy(self, accuracy: float | None) -> None:
         """Keep the dense network's validation accuracy, once it is known."""
         if accuracy is not None and self._study.user_attrs.get("dense_accuracy") != accuracy:
@@ -170,7 +193,7 @@ class Ledger:
         counts: dict[str, int] = {}
         for record in records:
             counts[record.state] = counts.get(record.state, 0) + 1
-        if running := len(trials) - len(records):
+        if running := sum(trial.state == TrialState.RUNNING for trial in trials):
             counts["running"] = running
         directions = self._directions
         dense = kept["dense"]

@@ -107,7 +107,7 @@ SAMPLERS: Mapping[str, Callable[[int, int], BaseSampler]] = {
     "random": _random,
     "qmc": _Point,
 }
-"""From a sampler's name in a study file to what makes it from the study's seed and a trial's number."""
+"""From a sampler's name to what makes it from the study's seed and a trial's number."""
 
 
 def sampler(name: str, seed: int, trial: int) -> BaseSampler:

@@ -213,8 +213,7 @@ def _again(study: Study, space: Space, record: Record) -> Mapping[str, Any] | No
         if name not in ("method", TARGET)
     }
     same = local.keys() == known.keys() and all(
-        value == known[name]
-        or (isinstance(value, float) and abs(value - known[name]) < 1e-9)
+        value == known[name] or (isinstance(value, float) and abs(value - known[name]) < 1e-9)
         for name, value in local.items()
     )
     return asked.parameters if same else None

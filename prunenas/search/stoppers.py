@@ -35,6 +35,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from prunenas.training import Recipe
+from prunenas.trial import Record
+
 SHARES = (1 / 8, 1 / 4, 1 / 2)
 """Shares of a training at whose end a stopper looks."""
 
@@ -80,8 +83,7 @@ class Noise:
         """By how much another accuracy must exceed this one to be called better."""
         own = min(1.0, max(0.0, accuracy))
         binomial = math.sqrt(own * (1 - own) / self.images)
-        repeated = [self.spread[known] for known in self.spread if known <= share]
-        return _DEVIATIONS * max(binomial, repeated[-1] if repeated else 0.0)
+        return _DEVIATIONS * max(binomial, self.spread.get(share, 0.0))
 
 
 def epoch_at(share: float, epochs: int) -> int:
@@ -103,14 +105,13 @@ def _pareto(own: Curve, cheaper: Sequence[Curve], share: float, noise: Noise) ->
     epoch = len(own.accuracies)
     # The epoch before the rung as a share; a rung at the first epoch has none before it.
     moments = [share] if epoch == 1 else [(epoch - 1) / own.epochs, share]
-    return all(_dominated(own, cheaper, moment, noise) for moment in moments)
 
+    def dominated(moment: float, mine: float) -> bool:
+        needed = mine + noise.margin(mine, share)
+        return any((other.at(moment) or 0.0) > needed for other in cheaper)
 
-def _dominated(own: Curve, cheaper: Sequence[Curve], share: float, noise: Noise) -> bool:
-    mine = own.at(share)
-    assert mine is not None
-    needed = mine + noise.margin(mine, share)
-    return any((other.at(share) or 0.0) > needed for other in cheaper)
+    mine = own.accuracies[-len(moments) :]
+    return all(dominated(*pair) for pair in zip(moments, mine, strict=True))
 
 
 def _median(own: Curve, cheaper: Sequence[Curve], share: float, noise: Noise) -> bool:
@@ -134,20 +135,45 @@ _RULES: Mapping[str, Callable[[Curve, Sequence[Curve], float, Noise], bool]] = {
 }
 
 
-def stops(
-    name: str, own: Curve, others: Iterable[Curve], noise: Noise, *, any_cost: bool = False
-) -> bool:
-    """Whether a training ends here.
+@dataclass(frozen=True)
+class Stopper:
+    """A rule, and what it compares a training with.
 
-    Args:
+    Attributes:
         name: ``none``, ``pareto``, ``median`` or ``asha``.
-        own: The training so far; its last epoch is the one that has just ended.
         others: Trainings of earlier trials, as far as they came.
         noise: What the margin is made of.
         any_cost: Compare with trials whatever they cost: right where all meet one budget.
     """
-    share = rung(len(own.accuracies), own.epochs)
-    if name == "none" or share is None:
-        return False
-    rivals = [other for other in others if any_cost or other.flops <= own.flops]
-    return _RULES[name](own, rivals, share, noise)
+
+    name: str
+    others: tuple[Curve, ...]
+    noise: Noise
+    any_cost: bool = False
+
+    def stops(self, own: Curve) -> bool:
+        """Whether a training ends here; its last epoch is the one that has just ended."""
+        share = rung(len(own.accuracies), own.epochs)
+        if self.name == "none" or share is None:
+            return False
+        rivals = [o for o in self.others if self.any_cost or o.flops <= own.flops]
+        return _RULES[self.name](own, rivals, share, self.noise)
+
+
+def curves_of(records: Iterable[Record], recipe: Recipe, dense_flops: int) -> tuple[Curve, ...]:
+    """Curves of the trials that were trained to the end or stopped.
+
+    Args:
+        records: Of one study.
+        recipe: How it trains; says how many epochs a stopped trial would have had.
+        dense_flops: FLOPs of the dense network.
+    """
+    return tuple(
+        Curve(
+            record.flops,
+            recipe.epochs_for(dense_flops=dense_flops, flops=record.flops),
+            tuple(point["validation_accuracy"] for point in record.curve),
+        )
+        for record in records
+        if record.state in ("complete", "stopped") and record.flops is not None
+    )

@@ -83,9 +83,7 @@ class Objective(Section):
     minimize: Literal["flops"] | None = Field(
         default=None, description="`flops`: the study searches the whole front"
     )
-    flops_ratio: Annotated[
-        float | tuple[float, float] | None, BeforeValidator(_shares)
-    ] = Field(
+    flops_ratio: Annotated[float | tuple[float, float] | None, BeforeValidator(_shares)] = Field(
         default=None,
         description="A number: a budget, the share of the dense network's FLOPs every architecture "
         "meets. With `minimize: flops`, [lowest, highest]: the front between them",
