@@ -1,6 +1,8 @@
 """Starts: what they propose, in whole studies and by themselves."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -74,16 +76,22 @@ def test_starts_lie_in_the_search_space(tmp_path: Path, space: Space) -> None:
 
 
 def test_a_papers_architecture_starts_where_the_space_has_it(tmp_path: Path) -> None:
-    path = write_study(tmp_path, methods=FINE, trials=8)
-    path.write_text(path.read_text().replace("vgg_mini", "vgg16"))
-    study = load_study(path)
-    space = trace("vgg16", arguments={"num_classes": 10}, input_shape=(3, 32, 32))
-    found = {start.name: start.parameters for start in starts_of(study, space)}
-    if "vgg16-a" not in found:
-        pytest.skip("vgg16-a is made with other arguments")
-    narrow = {name for name, ratio in found["vgg16-a"].items() if ratio < 1}
+    def found(model: str, methods: str) -> dict[str, Mapping[str, Any]]:
+        path = write_study(tmp_path, methods=methods, trials=12)
+        path.write_text(path.read_text().replace("{name: vgg_mini}", model))
+        study = load_study(path)
+        return {start.name: start.parameters for start in starts_of(study, space)}
+
+    arguments = {"num_classes": 10, "in_channels": 3, "input_size": 32, "hidden": 512}
+    space = trace("vgg16", arguments=arguments, input_shape=(3, 32, 32))
+    there = found("{name: vgg16, arguments: {hidden: 512}}", FINE)["vgg16-a"]
+    narrow = {name for name, ratio in there.items() if ratio < 1}
     assert len(narrow) == 7  # the first layer and the last six, at one half
-    assert {found["vgg16-a"][name] for name in narrow} == {0.5}
+    assert {there[name] for name in narrow} == {0.5}
+    assert "vgg16-a" in found("{name: vgg16, arguments: {hidden: 512}}", L1)
+    assert "vgg16-a" not in found("{name: vgg16}", FINE)  # another head
+    odd = FINE.replace("high: 1.0", "high: 0.9")
+    assert "vgg16-a" not in found("{name: vgg16, arguments: {hidden: 512}}", odd)
 
 
 def test_starts_run_first_marked_and_once(tmp_path: Path) -> None:
@@ -141,8 +149,6 @@ def test_auto_chooses_by_its_rule(
         f"objective: {{maximize: accuracy, {objective}}}\ntrain: {{epochs: 1}}\n"
         f"search: {{{search}}}\n"
     )
-    if objective.startswith("flops") and "slimming" in methods:
-        pytest.fail("a budget replaces keep")
     (tmp_path / "x.yaml").write_text(text)
     assert resolved(load_study(tmp_path / "x.yaml"), space) == expected
 

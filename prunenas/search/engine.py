@@ -175,7 +175,8 @@ class _Run:
                 )
                 if outcome.weights is not None:
                     weights.keep(trial.number, outcome.weights)
-                self.ledger.write(trial, outcome.record, candidate.flops)
+                searched = self.study.objective.range is not None
+                self.ledger.write(trial, outcome.record, candidate.flops if searched else None)
                 checkpoint.unlink(missing_ok=True)
                 self.ledger.set_dense_accuracy(dense.accuracy())
                 tracker.log_trial(outcome.record.to_dict(), view.dense_widths)

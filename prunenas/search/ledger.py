@@ -16,7 +16,7 @@ from prunenas.errors import StudyError, unknown
 from prunenas.places import address
 from prunenas.search.front import front_of
 from prunenas.search.samplers import resolved, sampler
-from prunenas.search.starts import starts_of
+from prunenas.search.starts import Start, starts_of
 from prunenas.search.storage import open_storage
 from prunenas.search.verdicts import CONSTRAINT, verdict, violation
 from prunenas.search.view import StudyView
@@ -49,6 +49,7 @@ class Ledger:
         directions = [StudyDirection.MAXIMIZE]
         if study.objective.minimize is not None:
             directions.append(StudyDirection.MINIMIZE)
+        starts = cls._starts(storage, url, study, space)
         found = optuna.create_study(
             storage=storage,
             study_name=study.name,
@@ -69,11 +70,6 @@ class Ledger:
                 found.set_metric_names(["accuracy", "flops"][: len(directions)])
             dense = space.dense
             found.set_user_attr("identity", uuid.uuid4().hex)
-            if (earlier := study.search.warm_start) is not None:
-                earlier_view = cls.read(storage, url, earlier).view()
-            else:
-                earlier_view = None
-            starts = starts_of(study, space, earlier_view)
             found.set_user_attr("starts", [asdict(start) for start in starts])
             found.set_user_attr("objective", study.objective.model_dump(exclude_none=True))
             found.set_user_attr(
@@ -93,6 +89,17 @@ class Ledger:
         for start in found.user_attrs["starts"][len(found.trials) :]:
             found.enqueue_trial(start["parameters"], user_attrs={"start": start["name"]})
         return cls(found, url, space)
+
+    @classmethod
+    def _starts(cls, storage: RDBStorage, url: str, study: Study, space: Space) -> list[Start]:
+        """The starts of a new study. Before it is made: what has no such starts is not begun."""
+        if study.name in optuna.get_all_study_names(storage):
+            kept = optuna.load_study(study_name=study.name, storage=storage).user_attrs
+            if "settings" in kept:
+                return []
+        earlier = study.search.warm_start
+        view = cls.read(storage, url, earlier).view() if earlier is not None else None
+        return starts_of(study, space, view)
 
     @classmethod
     def read(cls, storage: RDBStorage, url: str, name: str) -> "Ledger":
@@ -143,7 +150,7 @@ class Ledger:
         Args:
             trial: As ``next`` gave it.
             record: How it ended.
-            asked: The budget in FLOPs that it was to meet, if it had one.
+            asked: The target in FLOPs that it was to meet, where targets are searched.
         """
         if asked is not None and CONSTRAINT not in trial.constraints:
             dense = self._study.user_attrs["dense"]["flops"]

@@ -50,8 +50,9 @@ def resolved(study: Study, space: Space) -> str:
     widths = entry.space.widths
     knobs = len(widths.knobs(space.groups)) if widths is not None else 0
     numeric = all(domain.choices is None for domain in entry.searched.values())
-    small = knobs + len(entry.searched) <= _GP_DIMENSIONS and search.trials <= _GP_TRIALS
-    return "gp" if small and numeric else "tpe"
+    target = study.objective.range is not None
+    small = knobs + len(entry.searched) + target <= _GP_DIMENSIONS and search.trials <= _GP_TRIALS
+    return "gp" if small and numeric and search.stopper == "none" else "tpe"
 
 
 def _mixed(seed: int, trial: int) -> int:

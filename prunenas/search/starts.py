@@ -17,15 +17,16 @@ projected onto a budget where there is one, and counted among the trials.
 study (``warm_start``) stands before them, in at most half of the trials too.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prunenas import architectures
 from prunenas.architecture import Space
 from prunenas.errors import SpecError, StudyError
-from prunenas.search.proposal import TARGET, propose
+from prunenas.search.proposal import TARGET
 from prunenas.search.view import StudyView
+from prunenas.search.wishes import nearest
 from prunenas.spec import Study
 from prunenas.spec.study import MethodEntry
 from prunenas.trial import Candidate, Record
@@ -101,19 +102,22 @@ def _uniform(study: Study, space: Space, shares: Sequence[float]) -> Iterator[St
     steps = _levels(entry)
     for share in shares:
         if study.objective.flops_ratio is not None:  # projected, whatever the ratio
-            asked = _asked(study, space, entry, _always(share), share)
+            asked = nearest(study, space, entry, lambda name, share=share: share, share)
             if asked is not None:
                 yield Start(f"uniform {share:g}", asked.parameters)
             continue
-        tried = [(step, _asked(study, space, entry, _always(step), share)) for step in steps]
+        tried = [
+            (step, nearest(study, space, entry, lambda name, step=step: step, share))
+            for step in steps
+        ]
         costs = [
             (abs(space.flops(_widths(space, candidate)) / dense - share), -step, candidate)
             for step, candidate in tried
             if candidate is not None
         ]
-        miss, _, nearest = min(costs, key=lambda row: row[:2])
+        miss, _, best = min(costs, key=lambda row: row[:2])
         if miss <= _NEAR * share:
-            yield Start(f"uniform {share:g}", nearest.parameters)
+            yield Start(f"uniform {share:g}", best.parameters)
 
 
 def _even(study: Study) -> MethodEntry | None:
@@ -149,10 +153,12 @@ def _defaults(study: Study, space: Space) -> Iterator[Start]:
         fields = entry.kind.model_fields
 
         def default(name: str, fields: Mapping[str, Any] = fields) -> Any:
-            return 0.7 if name.startswith("ratio/") else fields[name].get_default()
+            if name.startswith("ratio/"):
+                return 0.7  # of channels: about half of the FLOPs
+            return None if fields[name].is_required() else fields[name].get_default()
 
         share = min(_shares(study), key=lambda share: abs(share - 0.5))
-        asked = _asked(study, space, entry, default, share)
+        asked = nearest(study, space, entry, default, share)
         if asked is not None:
             yield Start(f"defaults of {entry.name}", asked.parameters)
 
@@ -204,7 +210,7 @@ def _again(study: Study, space: Space, record: Record) -> Mapping[str, Any] | No
         for name, value in record.parameters.items()
         if name not in ("method", TARGET)
     }
-    asked = _asked(study, space, entry, known.get, record.flops_ratio)
+    asked = nearest(study, space, entry, known.get, record.flops_ratio)
     if asked is None:
         return None
     local = {
@@ -233,64 +239,10 @@ def _of_widths(
             / len(groups)
             for knob, groups in knobs.items()
         }
-        asked = _asked(study, space, entry, means.get, space.flops(widths) / dense.flops)
+        asked = nearest(study, space, entry, means.get, space.flops(widths) / dense.flops)
         if asked is not None and asked.ratios is not None:
             return asked.parameters, space.widths(asked.ratios) == dict(widths)
     return None
-
-
-def _always(value: float) -> Callable[[str], Any]:
-    return lambda name: value
-
-
-def _asked(
-    study: Study,
-    space: Space,
-    entry: MethodEntry,
-    wish: Callable[[str], Any],
-    share: float | None,
-) -> Candidate | None:
-    """The candidate nearest to what is wished; None where its FLOPs lie outside the range asked."""
-    bounds = study.objective.range
-    if bounds is not None and (share is None or not bounds[0] <= share <= bounds[1]):
-        return None
-    return propose(_Wishing(entry.name, wish, share), study, space)
-
-
-class _Wishing:
-    """Proposes the value nearest to a wish: what ``proposal.propose`` asks instead of Optuna."""
-
-    number = 0
-
-    def __init__(self, method: str, wish: Callable[[str], Any], share: float | None) -> None:
-        self._method, self._wish, self._share = method, wish, share
-        self.params: dict[str, Any] = {}
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        del log
-        wished = self._wished(name)
-        value = min(high, max(low, float((low + high) / 2 if wished is None else wished)))
-        if step is not None:
-            value = min(high, round(low + round((value - low) / step) * step, 12))
-        self.params[name] = value
-        return value
-
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
-        value = int(self.suggest_float(name, low, high, step=step, log=log))
-        self.params[name] = value
-        return value
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        wished = self._method if name == "method" else self._wished(name)
-        self.params[name] = wished if wished in choices else choices[0]
-        return self.params[name]
-
-    def _wished(self, name: str) -> Any:
-        return self._share if name == TARGET else self._wish(name.removeprefix(f"{self._method}/"))
 
 
 def _distinct(starts: Sequence[Start]) -> list[Start]:

@@ -3,9 +3,9 @@
 ==============  ===========================================================================
 complete        COMPLETE, with its values.
 infeasible      COMPLETE, with the worst that is known (the lowest accuracy of the trials before
-                it and the FLOPs of the narrowest network), and a constraint above 0. A trial told
-                PRUNED teaches only tpe; told like this tpe, gp and nsga2 all keep away from what
-                was asked, and Optuna's own best trials leave it out.
+                it and the FLOPs of the narrowest network). Where targets are searched there is
+                a constraint too, above 0: tpe, gp and nsga2 keep away from what was asked, and
+                Optuna's own best trials leave it out. Told PRUNED it would teach only tpe.
 stopped         PRUNED: no dashboard shows it as finished. tpe counts it among the bad; with one
                 objective it has its accuracy as an intermediate value, by which tpe ranks it. gp
                 and nsga2 look at complete trials only.
@@ -64,14 +64,14 @@ def verdict(
 
 
 def violation(record: Record, asked: int, least: int, dense: int) -> float:
-    """The constraint: how far the budget asked for lies below the narrowest network.
+    """The constraint: how far the target asked for lies below the narrowest network.
 
-    As a share of the dense network's FLOPs, 0 or less where the budget can be met. Every trial of a
-    study with budgets has it: the Gaussian process wants it of all or none.
+    As a share of the dense network's FLOPs, 0 or less where the target can be met. Every trial of a
+    study that searches targets has it: the Gaussian process wants it of all or none.
 
     Args:
         record: How the trial ended.
-        asked: The budget in FLOPs.
+        asked: The target in FLOPs.
         least: FLOPs of the narrowest network.
         dense: FLOPs of the dense network.
     """
