@@ -26,7 +26,7 @@ from prunenas.architecture import Space
 from prunenas.errors import SpecError, StudyError
 from prunenas.search.proposal import TARGET
 from prunenas.search.view import StudyView
-from prunenas.search.wishes import nearest
+from prunenas.search.wishes import Wish, nearest
 from prunenas.spec import Study
 from prunenas.spec.study import MethodEntry
 from prunenas.trial import Candidate, Record
@@ -102,14 +102,11 @@ def _uniform(study: Study, space: Space, shares: Sequence[float]) -> Iterator[St
     steps = _levels(entry)
     for share in shares:
         if study.objective.flops_ratio is not None:  # projected, whatever the ratio
-            asked = nearest(study, space, entry, lambda name, share=share: share, share)
+            asked = nearest(study, space, entry, _always(share), share)
             if asked is not None:
                 yield Start(f"uniform {share:g}", asked.parameters)
             continue
-        tried = [
-            (step, nearest(study, space, entry, lambda name, step=step: step, share))
-            for step in steps
-        ]
+        tried = [(step, nearest(study, space, entry, _always(step), share)) for step in steps]
         costs = [
             (abs(space.flops(_widths(space, candidate)) / dense - share), -step, candidate)
             for step, candidate in tried
@@ -118,6 +115,10 @@ def _uniform(study: Study, space: Space, shares: Sequence[float]) -> Iterator[St
         miss, _, best = min(costs, key=lambda row: row[:2])
         if miss <= _NEAR * share:
             yield Start(f"uniform {share:g}", best.parameters)
+
+
+def _always(value: float) -> Wish:
+    return lambda name: value
 
 
 def _even(study: Study) -> MethodEntry | None:
