@@ -62,6 +62,8 @@ class Record:
         finished: ISO 8601 time with zone.
         reused: Whose training the figures come from, ``trial 3`` or ``STUDY/3``; None if the trial
             was trained itself.
+        start: What the proposal is called, where it is one of the study's starts and not the
+            sampler's.
     """
 
     number: int
@@ -86,6 +88,7 @@ class Record:
     started: str
     finished: str
     reused: str | None = None
+    start: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON values; a copy that shares nothing with the record."""
@@ -120,6 +123,7 @@ class Candidate:
         ratios: The share kept of each channel group, where the method follows given ratios.
         flops: A budget that the architecture must meet; None where the study has none.
         seeds: Seeds by purpose; ``training`` and ``method`` are used here.
+        start: See :class:`Record`.
     """
 
     number: int
@@ -130,6 +134,7 @@ class Candidate:
     ratios: Mapping[str, float] | None
     flops: int | None
     seeds: Mapping[str, int]
+    start: str | None = None
 
 
 @dataclass(frozen=True)
@@ -186,6 +191,7 @@ def run_trial(
         versions=versions(),
         started=started,
         finished=started,
+        start=candidate.start,
     )
 
     def ended(record: Record, **changes: Any) -> Record:
@@ -251,7 +257,9 @@ def run_trial(
     record = ended(
         record,
         state="stopped" if training.stopped else "complete",
-        reason="the stopper ended it" if training.stopped else None,
+        reason=f"stopped after epoch {len(training.curve)} of {epochs}"
+        if training.stopped
+        else None,
         accuracy=training.validation.accuracy,
         epochs=len(training.curve),
         curve=[point(metrics) for metrics in training.curve],

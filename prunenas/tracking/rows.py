@@ -81,6 +81,7 @@ def trial_tags(record: Mapping[str, Any]) -> dict[str, str]:
         "prunenas.state": record["state"],
         "prunenas.method": record["method"],
         "prunenas.reason": record.get("reason"),
+        "prunenas.start": record.get("start"),
         "prunenas.architecture": record.get("digest"),
         "prunenas.reused": record.get("reused"),
         "mlflow.note.content": trial_note(record),
