@@ -18,7 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from search_replay import Measure, Proposer, Stopper, replay
-from search_strategies import Grid, Model, Mutation, OptunaRatios, asha, median, never, pareto
+from search_strategies import (
+    Grid,
+    Model,
+    Mutation,
+    OptunaRatios,
+    asha,
+    forecast,
+    median,
+    never,
+    pareto,
+)
 from search_table import PATH, Table
 
 EPOCHS = (80, 160, 400)
@@ -80,6 +90,12 @@ STRATEGIES: Mapping[str, Strategy] = {
     "model, asha 2 4": Strategy(model(), asha((2, 4))),
     "model, median 2 4": Strategy(model(), median((2, 4))),
     "model, partial, pareto 2 4": Strategy(model(partial=True), pareto((2, 4), 0.05)),
+    "model, forecast 4": Strategy(model(), forecast((4,))),
+    "model, forecast 4 5 6": Strategy(model(), forecast((4, 5, 6))),
+    "model, partial, forecast 4 5 6": Strategy(model(partial=True), forecast((4, 5, 6))),
+    "model, starts 3": Strategy(model(starts=3)),
+    "model, starts 4": Strategy(model(starts=4)),
+    "model, step 1": Strategy(model(step=1.0)),
     "model, partial, pareto 4 6": Strategy(model(partial=True), pareto((4, 6), 0.0)),
 }
 

@@ -8,6 +8,7 @@ measured with what it can't see: the mean accuracy over all seeds of the table.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -114,14 +115,16 @@ class Measure:
 
     table: Table
 
-    def __post_init__(self) -> None:
-        shares, accuracy = self.table.shares, self.table.accuracy
-        best = [float(accuracy[shares <= budget].max()) for budget in BUDGETS]
-        object.__setattr__(self, "_best", best)
-        object.__setattr__(self, "_volume", hypervolume(shares, accuracy))
+    @cached_property
+    def volume(self) -> float:
+        """The hypervolume of the table's own front."""
+        return hypervolume(self.table.shares, self.table.accuracy)
 
-    _best: Sequence[float] = ()
-    _volume: float = 0.0
+    @cached_property
+    def best(self) -> tuple[float, ...]:
+        """The highest accuracy within each of ``BUDGETS``; chance where nothing fits."""
+        shares, accuracy = self.table.shares, self.table.accuracy
+        return tuple(float(accuracy[shares <= b].max(initial=CHANCE)) for b in BUDGETS)
 
     def regrets(self, trials: Sequence[Trial]) -> tuple[float, float]:
         """Hypervolume regret and simple regret of the front that these trials show."""
@@ -133,11 +136,11 @@ class Measure:
         shown = front(shares, seen) if done else rows
         volume = hypervolume(shares[shown], true[shown])
         gaps = []
-        for budget, best in zip(BUDGETS, self._best, strict=True):
+        for budget, best in zip(BUDGETS, self.best, strict=True):
             within = shown[shares[shown] <= budget]
             # The front ascends: its last member within the budget is the most accurate one seen.
             gaps.append(best - (true[within[-1]] if len(within) else CHANCE))
-        return self._volume - volume, float(np.mean(gaps))
+        return self.volume - volume, float(np.mean(gaps))
 
 
 def replay(

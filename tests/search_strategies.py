@@ -1,7 +1,7 @@
 """Ways of searching, for the replay: proposers (Optuna's samplers and our own) and stoppers."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -9,10 +9,10 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 from search_replay import Stopper, Trial, front
-from search_surrogate import Surrogate, expected_gain
 from search_table import Table
 
 from prunenas.search.samplers import sampler
+from prunenas.search.surrogate import Surrogate, expected_gain
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -292,15 +292,35 @@ def median(rungs: Sequence[int], warm: int = 5) -> Stopper:
     return stops
 
 
+def forecast(rungs: Sequence[int], deviations: float = 2.0, warm: int = 8) -> Stopper:
+    """Stop at a rung what won't reach the front, by a margin, as the complete trials' curves say.
+
+    The last accuracy is regressed on the one at the rung; its residuals are the margin's measure.
+    """
+
+    def stops(share: float, seen: Sequence[float], history: Sequence[Trial]) -> bool:
+        done = [trial for trial in history if trial.complete and not trial.reused]
+        cheaper = [trial.accuracy for trial in done if trial.share <= share]
+        if len(seen) not in rungs or len(done) < warm or not cheaper:
+            return False
+        then = np.array([trial.curve[len(seen) - 1] for trial in done])
+        last = np.array([trial.accuracy for trial in done])
+        if then.std() == 0:
+            return False
+        slope, base = np.polyfit(then, last, 1)
+        left = np.sqrt(np.sum((last - base - slope * then) ** 2) / (len(done) - 2))
+        return bool(base + slope * seen[-1] + deviations * left < max(cheaper))
+
+    return stops
+
+
 def asha(rungs: Sequence[int], keep: float = 0.5) -> Stopper:
     """Stop at a rung what isn't in the best share of trials by non-dominated rank."""
 
     def stops(share: float, seen: Sequence[float], history: Sequence[Trial]) -> bool:
         epoch = len(seen)
         then = [
-            (o.share, o.curve[epoch - 1])
-            for o in history
-            if len(o.curve) >= epoch and not o.reused
+            (o.share, o.curve[epoch - 1]) for o in history if len(o.curve) >= epoch and not o.reused
         ]
         if epoch not in rungs or not then:
             return False
@@ -316,6 +336,3 @@ def asha(rungs: Sequence[int], keep: float = 0.5) -> Stopper:
         return True
 
     return stops
-
-
-ProposerMaker = Callable[[Grid, int], OptunaRatios | Mutation | Model]
