@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from search_replay import Measure, Proposer, Stopper, replay
 from search_strategies import (
+    SPREAD,
     Grid,
     Model,
     Mutation,
@@ -60,45 +61,43 @@ def mutation(**settings: Any) -> Callable[[Grid, int], Proposer]:
     return lambda grid, seed: Mutation(grid, seed, **settings)
 
 
+EVEN = (0.5, 0.25, 0.75, 0.125)
+"""FLOPs shares of the uniform starts that a study tries where its file doesn't say otherwise."""
+
 STRATEGIES: Mapping[str, Strategy] = {
+    # What Optuna does by itself: a ratio for each group, as search_spaces/per_layer.yaml has it.
     "random": Strategy(plain("random")),
     "nsga2": Strategy(plain("nsga2")),
     "tpe": Strategy(plain("tpe")),
+    # Ratios by their logarithm: on the grid, all widths alike.
     "random, log": Strategy(plain("random", log=True)),
     "nsga2, log": Strategy(plain("nsga2", log=True)),
     "tpe, log": Strategy(plain("tpe", log=True)),
+    "gp, log": Strategy(plain("gp", log=True)),
+    # Proportions, projected onto a FLOPs target that is searched too.
     "random, target": Strategy(plain("random", log=True, target=True)),
     "nsga2, target": Strategy(plain("nsga2", log=True, target=True)),
     "tpe, target": Strategy(plain("tpe", log=True, target=True)),
-    "tpe, target, starts": Strategy(plain("tpe", log=True, target=True, starts=6)),
-    "tpe, log, starts": Strategy(plain("tpe", log=True, starts=6)),
-    "tpe, log, starts, pareto 2 4": Strategy(
-        plain("tpe", log=True, starts=6), pareto((2, 4), 0.05)
+    "tpe, target, starts": Strategy(plain("tpe", log=True, target=True, starts=SPREAD)),
+    "gp, target, starts": Strategy(plain("gp", log=True, target=True, starts=SPREAD)),
+    "tpe, target, starts, pareto": Strategy(
+        plain("tpe", log=True, target=True, starts=SPREAD), pareto((2, 4), 0.05)
     ),
-    "tpe, target, starts, pareto 2 4": Strategy(
-        plain("tpe", log=True, target=True, starts=6), pareto((2, 4), 0.05)
-    ),
+    # Local search without a model.
     "mutation": Strategy(mutation()),
-    "mutation, pareto 2 4": Strategy(mutation(), pareto((2, 4), 0.05)),
-    "mutation, median 2 4": Strategy(mutation(), median((2, 4))),
-    "mutation, asha 2 4": Strategy(mutation(), asha((2, 4))),
-    "model": Strategy(model()),
-    "model, no starts": Strategy(model(starts=2)),
-    "model, pareto 4": Strategy(model(), pareto((4,), 0.05)),
-    "model, pareto 2 4": Strategy(model(), pareto((2, 4), 0.05)),
-    "model, pareto 2 4 6": Strategy(model(), pareto((2, 4, 6), 0.0)),
-    "model, asha 2 4": Strategy(model(), asha((2, 4))),
-    "model, median 2 4": Strategy(model(), median((2, 4))),
-    "model, partial, pareto 2 4": Strategy(model(partial=True), pareto((2, 4), 0.05)),
-    "model, forecast 4": Strategy(model(), forecast((4,))),
-    "model, forecast 4 5 6": Strategy(model(), forecast((4, 5, 6))),
-    "model, partial, forecast 4 5 6": Strategy(model(partial=True), forecast((4, 5, 6))),
-    "model, starts 3": Strategy(model(starts=3)),
-    "model, starts 4": Strategy(model(starts=4)),
-    "model, step 1": Strategy(model(step=1.0)),
-    "model, partial, pareto 4 6": Strategy(model(partial=True), pareto((4, 6), 0.0)),
+    "mutation, pareto": Strategy(mutation(), pareto((2, 4), 0.05)),
+    # FLOPs known, accuracy modelled.
+    "frontier": Strategy(model()),
+    "frontier, two starts": Strategy(model(starts=(1.0, 0.006))),
+    "frontier, even starts": Strategy(model(starts=EVEN)),
+    "frontier, dense and even starts": Strategy(model(starts=(1.0, 0.5, 0.25, 0.125))),
+    "frontier, median": Strategy(model(), median((2, 4))),
+    "frontier, asha": Strategy(model(), asha((2, 4))),
+    "frontier, pareto": Strategy(model(), pareto((2, 4), 0.05)),
+    "frontier, late pareto": Strategy(model(), pareto((4, 6), 0.1)),
+    "frontier, forecast": Strategy(model(), forecast((4, 5, 6))),
+    "frontier, forecast, learnt from": Strategy(model(partial=True), forecast((4, 5, 6))),
 }
-
 
 def measured(
     table: Table, names: Sequence[str], seeds: int, epochs: int

@@ -12,10 +12,13 @@ from search_replay import Stopper, Trial, front
 from search_table import Table
 
 from prunenas.search.samplers import sampler
-from prunenas.search.surrogate import Surrogate, expected_gain
+from prunenas.search.surrogate import most_promising
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
+
+SPREAD = (1.0, 0.18, 0.032, 0.006)
+"""FLOPs shares of uniform starts, from the dense network to the narrowest one on the grid."""
 
 _FACTORS = np.linspace(-6.0, 6.0, 97)  # of natural logarithms: e⁻⁶ is below the narrowest ratio
 
@@ -63,10 +66,11 @@ class Grid:
         found: Rows = rows[np.arange(len(rows)), below]
         return found
 
-    def uniform(self, count: int) -> list[int]:
-        """Rows of one ratio for all groups, at FLOPs targets spread evenly by their logarithm."""
-        targets = np.geomspace(1.0, float(self.table.shares.min()), count)
-        return self.project(np.zeros((count, len(self.table.levels))), targets).tolist()
+    def uniform(self, shares: Sequence[float]) -> list[int]:
+        """Rows of one ratio for all groups, projected onto FLOPs targets."""
+        flat = np.zeros((len(shares), len(self.table.levels)))
+        rows: list[int] = self.project(flat, np.array(shares)).tolist()
+        return rows
 
 
 @dataclass
@@ -79,7 +83,7 @@ class OptunaRatios:
         seed: Of the sampler.
         log: Whether ratios are proposed by their logarithm; else as in ``per_layer.yaml``.
         target: Whether the ratios are proportions, projected onto a FLOPs share that is searched.
-        starts: How many uniform networks are tried first.
+        starts: FLOPs shares of the uniform networks that are tried first.
     """
 
     grid: Grid
@@ -87,7 +91,7 @@ class OptunaRatios:
     seed: int
     log: bool = False
     target: bool = False
-    starts: int = 0
+    starts: tuple[float, ...] = ()
     _study: optuna.Study = field(init=False)
     _trial: optuna.Trial = field(init=False)
 
@@ -95,12 +99,11 @@ class OptunaRatios:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._study = optuna.create_study(directions=["maximize", "minimize"])
         least = float(self.grid.table.shares.min())
-        for share in np.geomspace(1.0, least, self.starts) if self.starts else ():
-            row = self.grid.project(np.zeros((1, self._groups)), np.array([share]))[0]
+        for share, row in zip(self.starts, self.grid.uniform(self.starts), strict=True):
             ratios = np.exp(self.grid.logs[row])
             params = {f"ratio/{g}": 1.0 if self.target else ratios[g] for g in range(self._groups)}
             if self.target:
-                params["share"] = float(share)
+                params["share"] = max(share, least)
             self._study.enqueue_trial(params)
 
     @property
@@ -159,7 +162,7 @@ class Mutation:
 
     grid: Grid
     seed: int
-    starts: int = 6
+    starts: tuple[float, ...] = SPREAD
     step: float = 0.5
 
     def __post_init__(self) -> None:
@@ -198,7 +201,7 @@ class Model:
 
     grid: Grid
     seed: int
-    starts: int = 6
+    starts: tuple[float, ...] = SPREAD
     drawn: int = 256
     step: float = 0.5
     partial: bool = False
@@ -217,16 +220,17 @@ class Model:
             rows, accuracies = np.r_[rows, more], np.r_[accuracies, guessed]
             shares = self.grid.table.shares[rows]
             noise = np.r_[noise, doubt]
-        model = Surrogate.fit(self.grid.logs[rows], accuracies, noise)
-        # The front as the model believes it: a lucky seed shouldn't close the door.
-        believed, _ = model.predict(self.grid.logs[rows])
-        kept = front(shares, believed)
+        kept = front(shares, accuracies)
         candidates = self._candidates(rows[kept], {trial.row for trial in history})
-        mean, deviation = model.predict(self.grid.logs[candidates])
-        gain = expected_gain(
-            self.grid.table.shares[candidates], mean, deviation, shares[kept], believed[kept]
+        best = most_promising(
+            self.grid.logs[rows],
+            accuracies,
+            shares,
+            self.grid.logs[candidates],
+            self.grid.table.shares[candidates],
+            noise,
         )
-        return int(candidates[gain.argmax()])
+        return int(candidates[best])
 
     def _candidates(self, parents: Rows, tried: set[int]) -> Rows:
         groups = len(self.grid.table.levels)

@@ -108,6 +108,38 @@ def expected_gain(
     return total
 
 
+def most_promising(
+    points: Floats,
+    accuracies: Floats,
+    shares: Floats,
+    candidates: Floats,
+    candidate_shares: Floats,
+    doubts: Floats | None = None,
+) -> int:
+    """The candidate that is expected to make the front grow most.
+
+    Args:
+        points: Logarithms of the ratios of what was trained, shape (points, dimensions).
+        accuracies: Theirs.
+        shares: Their FLOPs as shares of the dense network's.
+        candidates: Logarithms of ratios, shape (candidates, dimensions).
+        candidate_shares: Theirs.
+        doubts: See ``Surrogate.fit``.
+
+    Returns:
+        An index of ``candidates``.
+    """
+    model = Surrogate.fit(points, accuracies, doubts)
+    # The front as the model believes it: a lucky seed must not close the door behind it.
+    believed, _ = model.predict(points)
+    order = np.lexsort((-believed, shares))
+    stairs = np.r_[True, believed[order][1:] > np.maximum.accumulate(believed[order])[:-1]]
+    front = order[stairs]
+    mean, deviation = model.predict(candidates)
+    gain = expected_gain(candidate_shares, mean, deviation, shares[front], believed[front])
+    return int(gain.argmax())
+
+
 def _kernel(one: Floats, other: Floats, lengths: Floats) -> Floats:
     one, other = one / lengths, other / lengths
     squares = ((one[:, None] - other[None]) ** 2).sum(axis=2)
