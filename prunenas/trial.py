@@ -52,6 +52,8 @@ class Record:
         versions: Versions of prunenas, Python and the libraries that decide figures.
         started: ISO 8601 time with zone.
         finished: ISO 8601 time with zone.
+        start: What the proposal is called, where it is one of the study's starts and not the
+            sampler's.
     """
 
     number: int
@@ -75,6 +77,7 @@ class Record:
     versions: dict[str, str]
     started: str
     finished: str
+    start: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON values; a copy that shares nothing with the record."""
@@ -108,6 +111,7 @@ class Candidate:
         ratios: The share kept of each channel group, where the method follows given ratios.
         flops: A budget that the architecture must meet; None where the study has none.
         seeds: Seeds by purpose; ``training`` and ``method`` are used here.
+        start: See :class:`Record`.
     """
 
     number: int
@@ -118,6 +122,7 @@ class Candidate:
     ratios: Mapping[str, float] | None
     flops: int | None
     seeds: Mapping[str, int]
+    start: str | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,7 @@ def run_trial(
         versions=versions(),
         started=started,
         finished=started,
+        start=candidate.start,
     )
 
     def ended(record: Record, **changes: Any) -> Record:
@@ -216,7 +222,7 @@ def run_trial(
             )
 
         def tell(metrics: EpochMetrics) -> bool | str | None:
-            curve.append(_point(metrics))
+            curve.append(point(metrics))
             return report(metrics) if report is not None else None
 
         training = train(
@@ -241,16 +247,19 @@ def run_trial(
     record = ended(
         record,
         state="stopped" if training.stopped else "complete",
-        reason="the stopper ended it" if training.stopped else None,
+        reason=f"stopped after epoch {len(training.curve)} of {epochs}"
+        if training.stopped
+        else None,
         accuracy=training.validation.accuracy,
         epochs=len(training.curve),
-        curve=[_point(metrics) for metrics in training.curve],
+        curve=[point(metrics) for metrics in training.curve],
     )
     weights = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     return Outcome(record, weights)
 
 
-def _point(metrics: EpochMetrics) -> dict[str, float]:
+def point(metrics: EpochMetrics) -> dict[str, float]:
+    """An epoch as a record's curve keeps it."""
     return {
         "epoch": metrics.epoch,
         "train_loss": metrics.train.loss,

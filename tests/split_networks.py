@@ -147,6 +147,13 @@ class Shuffled(Body):
         return self.head(x.mean((2, 3)))
 
 
+class LargestOfTwo(Body):
+    """Maxout: of every two neighbouring channels the larger."""
+
+    def body(self, x: Tensor) -> Tensor:
+        return x.unflatten(1, (x.shape[1] // 2, 2)).amax(2)
+
+
 class SlidesOverChannels(Body):
     """Efficient channel attention: a convolution whose places are the channels."""
 

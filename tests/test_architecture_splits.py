@@ -94,6 +94,13 @@ def test_what_was_concatenated_comes_apart_untied() -> None:
     computes_the_same(space, {"a": a, "c": c}, {"a": a, "c": c, "d": c})
 
 
+def test_neighbours_of_which_one_is_chosen_are_cut_together() -> None:
+    space = space_of("LargestOfTwo")
+    assert groups_of(space) == {"a": (8, ("a",)), "b": (6, ("b",))}
+    stay = [0, 5, 6]
+    computes_the_same(space, {"a": stay}, {"a": [2 * i + j for i in stay for j in range(2)]})
+
+
 def test_a_shuffle_ties_the_halves_and_a_cut_after_it_their_halves() -> None:
     space = space_of("Shuffled")
     # After the shuffle channel i of `a` and of `c` are neighbours; half of each go either way.

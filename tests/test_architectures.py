@@ -17,7 +17,8 @@ RETHINKING = "Liu et al. 2019, Rethinking the Value of Network Pruning, and its 
 
 @functools.cache
 def pair(name: str) -> tuple[Architecture, Architecture]:
-    return named(name)
+    pruned, space = named(name)
+    return pruned, space.dense
 
 
 def lost(name: str, figure: str) -> float:

@@ -114,9 +114,9 @@ def test_a_train_limit_takes_from_the_training_split_alone() -> None:
     ("name", "arguments", "message"),
     [
         ("mnist", {}, "unknown data set 'mnist'"),
-        ("digits", {"validation": 0.0}, "validation must lie in (0, 1), got 0"),
-        ("digits", {"validation": 1.0}, "validation must lie in (0, 1), got 1"),
-        ("digits", {"validation": float("nan")}, "validation must lie in (0, 1), got nan"),
+        ("digits", {"validation": -0.1}, "validation must lie in [0, 1), got -0.1"),
+        ("digits", {"validation": 1.0}, "validation must lie in [0, 1), got 1"),
+        ("digits", {"validation": float("nan")}, "validation must lie in [0, 1), got nan"),
         ("digits", {"channels": 2}, "channels must be 1 or 3, got 2"),
         ("digits", {"train_limit": 0}, "train_limit must be at least 1, got 0"),
         ("digits", {"workers": -1}, "workers must be at least 0, got -1"),

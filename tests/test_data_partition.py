@@ -50,6 +50,12 @@ def test_an_empty_part_is_refused(share: float) -> None:
         hold_out(UNEVEN, share, generator(0))
 
 
+def test_nothing_is_held_out_where_nothing_is_asked_for() -> None:
+    train, validation = hold_out(UNEVEN, 0.0, generator(0))
+    assert train.tolist() == list(range(100))
+    assert len(validation) == 0
+
+
 def test_a_limit_is_stratified_and_stays_inside() -> None:
     indices = torch.arange(0, 100, 2)
     kept = limit(indices, UNEVEN, 10, generator(0))

@@ -34,7 +34,7 @@ def test_the_config_reads_back_equal(config, tmp_path):
 def test_the_config_says_its_format_unit_and_figures(config, space):
     plain = config.to_dict()
     assert plain["format"] == "prunenas"
-    assert plain["format_version"] == 1
+    assert plain["format_version"] == 2
     assert "multiply-adds" in plain["flops_unit"]
     assert plain["input_shape"] == [1, 28, 28]
     assert plain["architecture"]["widths"]["features.0"] == 8
@@ -50,7 +50,8 @@ def halves(space):
 
 DAMAGES = {
     "another format": ({"format": "onnx"}, "not an export of prunenas"),
-    "a later version": ({"format_version": 2}, "format_version must be 1 to 1, but is 2"),
+    "a later version": ({"format_version": 3}, "format_version must be 1 to 2, but is 3"),
+    "a version that is a truth": ({"format_version": True}, "format_version must be 1 to 2"),
     "no version": ({"format_version": "1"}, "format_version must be"),
     "flops that are not the architecture's": ({"flops": 1}, "damaged, flops is 1"),
     "params that are not": ({"params": 7}, "damaged, params is 7"),
@@ -63,6 +64,15 @@ DAMAGES = {
         {"weights": {"file": "../../secret", "sha256": "0"}},
         "weights must hold file: model.safetensors",
     ),
+    "a format that is none": ({"formats": {"onx": {}}}, r"unknown format 'onx' \(did you mean"),
+    "a format somewhere else": (
+        {"formats": {"onnx": {"file": "/etc/passwd", "sha256": "0"}}},
+        r"formats\.onnx must hold file: model\.onnx",
+    ),
+    "training that says nothing": ({"training": {"data": "digits"}}, "training must have epochs"),
+    "a number that is none": ({"flops_ratio": float("nan")}, "numbers must be finite"),
+    "a number of seventy bits": ({"params": 1 << 70}, "must fit 64 bits"),
+    "text that is none": ({"provenance": {"study": "\ud800"}}, "text must be Unicode"),
     "an architecture that is none": (
         {"architecture": {"source": 3}},
         "an architecture has the keys",
@@ -77,6 +87,13 @@ def test_a_damaged_config_is_refused_and_named(config, tmp_path, change, message
         read_config(folder)
     assert str(folder / "config.json") in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_export_of_the_first_version_still_reads(config, tmp_path):
+    plain = config.to_dict()
+    for name in ("training", "formats", "tolerance", "tolerance_unit", "pretrained_cfg"):
+        del plain[name]
+    assert read_config(write(tmp_path, {**plain, "format_version": 1})) == config
 
 
 def test_every_field_is_needed(config, tmp_path):
@@ -94,8 +111,31 @@ def test_a_folder_without_config_is_no_export(tmp_path):
         read_config(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff\xfe", b"null", b"[]"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[" * 100_000, b"\xff\xfe", b"null", b"[]", b"9" * 5000]
+)
 def test_a_file_that_is_no_json_object_is_refused(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(ExportError):
         read_config(tmp_path)
+
+
+def test_what_never_ends_is_not_read(config, tmp_path):
+    (tmp_path / "config.json").symlink_to("/dev/zero")
+    with pytest.raises(ExportError, match="not a plain file"):
+        read_config(tmp_path)
+
+
+def test_a_config_is_refused_by_its_size_before_it_is_parsed(tmp_path):
+    with (tmp_path / "config.json").open("wb") as file:
+        file.truncate(1 << 40)  # a hole, which takes no room on the disk
+    with pytest.raises(ExportError, match="must be at most 64 MiB"):
+        read_config(tmp_path)
+
+
+def test_nesting_has_an_end(config, tmp_path):
+    nested = []
+    for _ in range(200):
+        nested = [nested]
+    with pytest.raises(ExportError, match="nested at most 64 deep"):
+        read_config(write(tmp_path, {**config.to_dict(), "provenance": {"deep": nested}}))

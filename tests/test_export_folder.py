@@ -3,14 +3,16 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import exporting
 import pytest
 import torch
 
 import prunenas
 from prunenas.architecture import build, count_flops, trace
 from prunenas.errors import ExportError, SourceError
-from prunenas.export import load, read_config, write_export
+from prunenas.export import add_format, load, read_config, update_export
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +28,9 @@ def architecture(space):
 @pytest.fixture
 def write(space, architecture, tmp_path):
     def call(folder="best", **changes):
-        values = {"dense_flops": space.dense.flops, "provenance": {"study": "demo"}, **changes}
-        return write_export(tmp_path / folder, values.pop("architecture", architecture), **values)
+        values = {"dense_flops": space.dense.flops, **changes}
+        chosen = values.pop("architecture", architecture)
+        return exporting.export(tmp_path / folder, chosen, **values)
 
     return call
 
@@ -109,6 +112,75 @@ def test_nothing_is_left_of_an_export_that_fails(write, architecture, tmp_path):
     assert entries(tmp_path) == []
 
 
+def test_the_folder_holds_config_card_architecture_and_loader(write, tmp_path):
+    assert entries(write()) == ["README.md", "architecture.yaml", "config.json", "modeling.py"]
+
+
+def test_files_are_readable_for_whoever_may_read_the_folder(write, architecture):
+    folder = write(weights=exporting.trained(architecture))
+    modes = {path.stat().st_mode & 0o444 for path in folder.iterdir()}
+    assert modes == {folder.stat().st_mode & 0o444}
+
+
+def test_new_weights_take_the_place_of_the_old_and_the_card_says_so(write, architecture, tmp_path):
+    folder = write(picture=b"PNG")
+    weights = exporting.trained(architecture)
+    update = {"training": exporting.TRAINING, "verifier": exporting.verifier()}
+    assert update_export(folder, weights=weights, **update) == folder
+    config = read_config(folder)
+    assert config.training == exporting.TRAINING
+    assert torch.equal(load(folder).state_dict()["classifier.bias"], weights["classifier.bias"])
+    card = (folder / "README.md").read_text()
+    assert "92.50 % (test, n = 360)" in card
+    assert "93.75 % (validation, n = 287)" in card
+    assert (folder / "widths.png").read_bytes() == b"PNG"
+    assert entries(tmp_path) == ["best"]
+
+
+def test_an_export_of_the_first_version_is_brought_up_to_date(write, architecture):
+    folder = write()
+    for name in ("README.md", "architecture.yaml", "modeling.py"):
+        (folder / name).unlink()
+    plain = json.loads((folder / "config.json").read_text())
+    for name in ("training", "formats", "tolerance", "tolerance_unit", "pretrained_cfg"):
+        del plain[name]
+    (folder / "config.json").write_text(json.dumps({**plain, "format_version": 1}))
+    assert count_flops(load(folder), (1, 28, 28)) == architecture.flops
+    weights = exporting.trained(architecture)
+    update_export(
+        folder, weights=weights, training=exporting.TRAINING, verifier=exporting.verifier()
+    )
+    assert json.loads((folder / "config.json").read_text())["format_version"] == 2
+    assert {"README.md", "architecture.yaml", "modeling.py"} < set(entries(folder))
+    assert not load(folder).training
+
+
+def test_an_update_that_fails_leaves_the_export_as_it_was(write, architecture, tmp_path):
+    folder = write(weights=exporting.trained(architecture))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    wrong = exporting.trained(architecture) | {"classifier.bias": torch.zeros(11)}
+    shared = {"verifier": exporting.verifier()}
+    with pytest.raises(ExportError, match="weights must fit the architecture"):
+        update_export(folder, weights=wrong, training=exporting.TRAINING, **shared)
+    right = exporting.trained(architecture, seed=3)
+    bad = {**exporting.TRAINING, "validation": {"accuracy": 0.9}}
+    with pytest.raises(ExportError, match=r"training\.validation\.n must be an int >= 1"):
+        update_export(folder, weights=right, training=bad, **shared)
+    with pytest.raises(ExportError, match="training must have data, epochs"):
+        update_export(folder, weights=right, training={}, **shared)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert entries(tmp_path) == ["best"]
+
+
+def test_a_format_needs_weights(write, tmp_path):
+    folder = write()
+    with pytest.raises(ExportError, match="format pt2 holds weights, but none were exported"):
+        add_format(folder, "pt2")
+    with pytest.raises(ExportError, match=r"must be exported \(--weights\)"):
+        write(folder="other", formats=["pt2"])
+    assert entries(tmp_path) == ["best"]
+
+
 def test_flops_that_fvcore_does_not_count_are_refused(write, architecture, tmp_path):
     wrong = prunenas.Architecture.from_dict(
         {**architecture.to_dict(), "flops": architecture.flops - 1}
@@ -171,7 +243,7 @@ def test_a_source_outside_needs_trust_and_is_not_imported_before(tmp_path, monke
     monkeypatch.syspath_prepend(tmp_path)
     space = trace("outside_nets:small", input_shape=(1, 8, 8))
     half = space.architecture(0.5)
-    folder = write_export("small", half, dense_flops=space.dense.flops, provenance={})
+    folder = exporting.export(Path("small"), half)
     monkeypatch.delitem(sys.modules, "outside_nets")
     (tmp_path / "imported").unlink()
     with pytest.raises(SourceError, match="--trust"):

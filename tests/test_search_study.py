@@ -97,7 +97,7 @@ def test_optunas_own_storage_has_the_trials_and_their_values(tmp_path: Path, run
     assert {trial.number for trial in study.best_trials} >= {r.number for r in view.front}
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp", "qmc"])
 def test_interrupted_and_resumed_equals_undisturbed(tmp_path: Path, run: Run, sampler: str) -> None:
     path = write_study(tmp_path, methods=f"{L1}\n{SLIMMING}", sampler=sampler, trials=5)
     undisturbed = run(path, storage="sqlite:///whole.db", home=tmp_path / "whole")
@@ -235,7 +235,7 @@ def test_automatic_methods_report_their_dense_training_and_keep_it(
     assert all("threshold" in record.notes for record in view.records)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp", "random"])
+@pytest.mark.parametrize("sampler", ["auto", "tpe", "gp", "nsga2", "random", "qmc"])
 def test_every_sampler_proposes_what_its_seed_says(tmp_path: Path, run: Run, sampler: str) -> None:
     path = write_study(tmp_path, sampler=sampler, trials=12, epochs=1)
     view = run(path)

@@ -97,7 +97,7 @@ def test_the_data_section_is_what_load_takes() -> None:
 
 def test_a_study_may_name_every_sampler_there_is() -> None:
     annotation = SearchSection.model_fields["sampler"].annotation
-    assert set(get_args(annotation)) == set(SAMPLERS)
+    assert set(get_args(annotation)) == {*SAMPLERS, "auto"}
 
 
 SECTIONS = {"Study": Study, "Search space": SearchSpace}

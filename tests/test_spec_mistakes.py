@@ -60,7 +60,7 @@ def ratio(text: str) -> str:
         (5, "  - {name: l1_norm, space: perlayer}", "unknown search space 'perlayer' (did you mean "
          "'per_layer'?). Known: per_layer, slimming"),
         (8, "search: {sampler: tpee, trials: 2}", "unknown sampler 'tpee' (did you mean 'tpe'?). "
-         "Known: gp, nsga2, random, tpe"),
+         "Known: auto, gp, nsga2, qmc, random, tpe"),
         (7, "train: {epochs: 1, schedule: cos}", "unknown schedule 'cos' (did you mean 'cosine'?). "
          "Known: constant, cosine, one_cycle, step"),
         (7, "train: {epochs: 1, protocol: scratch}", "unknown protocol 'scratch' (did you mean "
@@ -74,8 +74,14 @@ def ratio(text: str) -> str:
          f"Known: {TRAIN}"),
         (5, "  - {name: l1_norm, spcae: per_layer, space: per_layer}", "unknown methods[0] key "
          "'spcae' (did you mean 'space'?). Known: name, space, with"),
-        (8, "search: {trials: 2, stopper: pareto}", "unknown search key 'stopper'. Known: sampler, "
-         "seed, trials"),
+        (8, "search: {trials: 2, stoper: pareto}", "unknown search key 'stoper' (did you mean "
+         "'stopper'?). Known: sampler, seed, starts, stopper, trials, warm_start"),
+        (8, "search: {trials: 2, stopper: parreto}", "unknown stopper 'parreto' (did you mean "
+         "'pareto'?). Known: asha, median, none, pareto"),
+        (8, "search: {trials: 2, starts: uniform}", "search.starts must be true, false or a list, "
+         "but is 'uniform'"),
+        (8, "search: {trials: 2, starts: [5]}", "an entry of search.starts must be text, but is 5"),
+        (8, "search: {trials: 2, warm_start: 3}", "search.warm_start must be text, but is 3"),
         (5, ratio("low: 0.1, hihg: 1.0"), f"unknown {RATIO_OF} key 'hihg' (did you mean 'high'?). "
          "Known: high, log, low, step"),
         (5, inline("{widht: {}, widths: {per: group, ratio: {low: 0.1, high: 1}}}"), "unknown "
@@ -134,6 +140,16 @@ def ratio(text: str) -> str:
          "must be given, but neither is"),
         (6, "objective: {maximize: accuracy, minimize: flops, flops_ratio: 0.5}", "objective: "
          "either `minimize: flops` or flops_ratio must be given, but both are"),
+        (6, "objective: {maximize: accuracy, flops_ratio: half}", "objective.flops_ratio must be a "
+         "number or [lowest, highest], but is 'half'"),
+        (6, "objective: {maximize: accuracy, flops_ratio: [0.1, 0.5]}", "objective: a range of "
+         "FLOPs (flops_ratio: [0.1, 0.5]) goes with `minimize: flops`; a budget is one number"),
+        (6, "objective: {maximize: accuracy, minimize: flops, flops_ratio: [0.5, 0.1]}",
+         "objective.flops_ratio must ascend from lowest to highest, but is [0.5, 0.1]"),
+        (6, "objective: {maximize: accuracy, minimize: flops, flops_ratio: [0, 0.1]}",
+         "`objective.flops_ratio > 0` must hold, but it is 0"),
+        (6, "objective: {maximize: accuracy, minimize: flops, flops_ratio: [0.1]}",
+         "objective.flops_ratio must be a number or [lowest, highest], but the list has 1 entry"),
         # methods and their spaces
         (5, "  - {name: l1_norm}", "l1_norm follows given ratios, so it needs a space with widths: "
          "without one every candidate is the dense network"),
@@ -253,3 +269,17 @@ def test_whatever_a_file_says_it_is_sound_or_its_mistakes_are_lines_of_it(
         found = re.match(r"(?:studies/s|search_spaces/\w+)\.yaml:(\d+): \S", line)
         assert found, line
         assert 1 <= int(found[1]) <= text.count("\n")
+
+
+def test_a_start_that_is_none_is_told_with_those_there_are(folder: Path) -> None:
+    (found,) = mistakes(changed(8, "search: {trials: 2, starts: [uniform, uniform 2]}"))
+    assert found.startswith("studies/s.yaml:8: unknown start 'uniform 2' (did you mean 'uniform")
+    assert "Known: " in found
+    assert "vgg16-a" in found
+    (found,) = mistakes(changed(8, "search: {trials: 2, starts: [vgg16-b]}"))
+    assert "unknown start 'vgg16-b' (did you mean 'vgg16-a'?)" in found
+
+
+def test_a_study_is_no_start_for_itself(folder: Path) -> None:
+    (found,) = mistakes(changed(8, "search: {trials: 2, warm_start: sound}"))
+    assert found.endswith("search.warm_start must name another study, but 'sound' is this one")

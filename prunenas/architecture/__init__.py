@@ -10,6 +10,7 @@ from prunenas.architecture.source import (
     fill_arguments,
     needs_trust,
     own_models,
+    timm_input,
     timm_models,
     torchvision_models,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "fill_arguments",
     "needs_trust",
     "own_models",
+    "timm_input",
     "timm_models",
     "torchvision_models",
     "trace",

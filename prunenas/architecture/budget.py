@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunenas.architecture.flops import Quadratic, Vector
+from prunenas.errors import BudgetError
 
 Flags = NDArray[np.bool_]
 
@@ -25,6 +26,23 @@ _CLOSE = 1e-4  # as a share of the budget: nearer than this is near enough
 _ROUNDS = 8
 _STEPS = 4  # that are taken back at once, where single ones don't help
 _MOVES = 150  # tried at the most for more than one step: many groups have enough with single ones
+
+
+def whole_budget(flops_ratio: float | None, flops: int | None, dense_flops: int) -> int:
+    """A budget in multiply-adds, of exactly one of a share of the dense network's and a figure.
+
+    Raises:
+        BudgetError: Both or none are given, the share lies outside (0, 1] or the figure below 1.
+    """
+    if flops_ratio is not None and flops is None:
+        if not 0 < flops_ratio <= 1:
+            raise BudgetError(f"0 < flops_ratio <= 1 must hold, but got {flops_ratio!r}")
+        return int(flops_ratio * dense_flops + 1e-6)
+    if flops is None or flops_ratio is not None:
+        raise BudgetError("exactly one of flops_ratio and flops must be given")
+    if flops < 1:
+        raise BudgetError(f"flops >= 1 must hold, but got {flops!r}")
+    return flops
 
 
 def project(

@@ -51,6 +51,12 @@ def timm_models() -> tuple[str, ...]:
     return tuple(_timm().list_models()) if find_spec("timm") else ()
 
 
+def timm_input(source: str) -> tuple[int, ...]:
+    """``(C, H, W)`` that a network of timm is made for."""
+    config = _timm().get_pretrained_cfg(_timm_name(source))
+    return (3, 224, 224) if config is None else tuple(config.input_size)
+
+
 def check_source(source: str) -> None:
     """Raise SourceError unless ``source`` names a known network; imports no user module."""
     if ":" in source:

@@ -1,6 +1,6 @@
 """The architectures that one dense network spans: its channel groups and everything they decide."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prunenas.architecture.budget import project, rounded
-from prunenas.architecture.flops import Quadratic, Terms, Vector
-from prunenas.architecture.groups import Block, ChannelGroup, FrozenGroup, Sizes
-from prunenas.architecture.inheritance import Slice, Sliced, sliced, slices_of
+from prunenas.architecture.budget import project, rounded, whole_budget
+from prunenas.architecture.flops import Quadratic, Terms
+from prunenas.architecture.groups import Block, ChannelGroup, FrozenGroup, Groups, Sizes
+from prunenas.architecture.inheritance import Slice
+from prunenas.architecture.lineage import Lineage
 from prunenas.architecture.selection import spread
-from prunenas.architecture.tensors import Following, cut
 from prunenas.architecture.value import Architecture
 from prunenas.errors import BudgetError, WidthError, unknown
 
@@ -44,9 +44,7 @@ class Space:
     _sizes: Sizes = field(repr=False)
     _products: Terms = field(repr=False)
     _parameters: Terms = field(repr=False)
-    _slices: tuple[Sliced, ...] = field(repr=False)
-    _normalised: Mapping[str, str] = field(repr=False)
-    _tensors: tuple[Following, ...] = field(default=(), repr=False)
+    _lineage: Lineage = field(repr=False)
     blocks: tuple[Block, ...] = ()
     removed: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     _whole: "Space | None" = field(default=None, repr=False)
@@ -70,16 +68,8 @@ class Space:
         return self._parameters.quadratic()
 
     @cached_property
-    def _dense(self) -> Vector:
-        return np.array([group.width for group in self.groups], dtype=float)
-
-    @cached_property
-    def _divisors(self) -> Vector:
-        return np.array([group.divisor for group in self.groups], dtype=float)
-
-    @cached_property
-    def _index(self) -> dict[str, int]:
-        return {group.name: index for index, group in enumerate(self.groups)}
+    def _named(self) -> Groups:
+        return Groups(self.source, self.groups, self.frozen)
 
     def widths(self, ratios: float | Mapping[str, float] = 1.0) -> dict[str, int]:
         """Channels left of each group at the given shares kept.
@@ -92,7 +82,9 @@ class Space:
         Raises:
             WidthError: A ratio lies outside (0, 1], or a name is no free group.
         """
-        return self._named(rounded(self._ratios(ratios), self._dense, self._divisors))
+        return self._named.named(
+            rounded(self._named.ratios(ratios), self._named.dense, self._named.divisors)
+        )
 
     def flops(self, widths: Mapping[str, int]) -> int:
         """Multiply-adds of one input at the given widths: a closed form, in microseconds.
@@ -100,15 +92,15 @@ class Space:
         Args:
             widths: Channels by group name; a group without an entry is at full width.
         """
-        return self._flops(self._vector(widths))
+        return self._flops(self._named.vector(widths))
 
     def params(self, widths: Mapping[str, int]) -> int:
         """Trainable parameters at the given widths; see ``flops``."""
-        return self._params(self._vector(widths))
+        return self._params(self._named.vector(widths))
 
     def layer_flops(self, widths: Mapping[str, int] | None = None) -> dict[str, int]:
         """Multiply-adds of one input by the module that makes them; their sum is ``flops``."""
-        return self._products.by_owner(self._vector(widths or {}))
+        return self._products.by_owner(self._named.vector(widths or {}))
 
     def architecture(
         self,
@@ -129,7 +121,7 @@ class Space:
             WidthError: A ratio lies outside (0, 1], a width outside 1..dense or off its divisor,
                 a name is no free group, or the indices are not as many as the width.
         """
-        chosen = self._checked(widths) if widths is not None else self.widths(ratios)
+        chosen = self._named.checked(widths) if widths is not None else self.widths(ratios)
         return self._architecture(chosen, kept or {})
 
     def without(self, blocks: Collection[str]) -> "Space":
@@ -178,8 +170,7 @@ class Space:
             _parameters=self._parameters.only(
                 [i for i, owner in enumerate(self._parameters.owners) if stays(owner)], columns
             ),
-            _slices=tuple(part for part in self._slices if stays(part.layer)),
-            _tensors=tuple(t for t in self._tensors if stays(t.name)),
+            _lineage=self._lineage.only(stays),
             _whole=self._whole or self,
         )
 
@@ -211,26 +202,16 @@ class Space:
                 tolerance; the message says the nearest.
             WidthError: A ratio lies outside (0, 1], or a name is no free group.
         """
-        dense_flops = self.dense_flops
-        if (flops_ratio is None) == (flops is None):
-            raise BudgetError("exactly one of flops_ratio and flops must be given")
-        if flops_ratio is not None:
-            if not 0 < flops_ratio <= 1:
-                raise BudgetError(f"0 < flops_ratio <= 1 must hold, but got {flops_ratio!r}")
-            budget = int(flops_ratio * dense_flops + 1e-6)
-        else:
-            assert flops is not None
-            budget = flops
-            if budget < 1:
-                raise BudgetError(f"flops >= 1 must hold, but got {flops!r}")
+        dense_flops, named = self.dense_flops, self._named
+        budget = whole_budget(flops_ratio, flops, dense_flops)
         for name in fixed:
-            self._group(name)
+            named.get(name)
         held = np.array([group.name in fixed for group in self.groups], dtype=bool)
-        proportions = self._ratios(ratios)
-        found = project(self._flops, budget, proportions, self._dense, self._divisors, held)
+        proportions = named.ratios(ratios)
+        found = project(self._flops, budget, proportions, named.dense, named.divisors, held)
         if found is None:
             narrow = np.where(held, proportions, 1e-9)
-            least = self._flops(rounded(narrow, self._dense, self._divisors))
+            least = self._flops(rounded(narrow, named.dense, named.divisors))
             raise BudgetError(
                 f"no widths meet {budget:,} FLOPs ({budget / dense_flops:.4f} of dense): the "
                 f"narrowest network has {least:,} ({least / dense_flops:.4f})"
@@ -243,7 +224,7 @@ class Space:
                 f"({budget / dense_flops:.4f} of dense): the nearest have {reached:,} "
                 f"({reached / dense_flops:.4f}); a larger tolerance accepts them"
             )
-        return self._architecture(self._named(found))
+        return self._architecture(named.named(found))
 
     def inherit(self, state: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The dense network's state dict, cut to the kept channels.
@@ -262,10 +243,7 @@ class Space:
             WidthError: Indices are out of range, repeated, unsorted, or unequal between blocks.
         """
         left = {name: tensor for name, tensor in state.items() if self._has(name)}
-        layers = sliced(
-            self._slices, {g.name: (g.width, g.divisor) for g in self.groups}, left, kept
-        )
-        return cut(self._tensors, layers, kept)
+        return self._lineage.cut(self.groups, left, kept)
 
     def selected(self, architecture: Architecture) -> dict[str, Tensor]:
         """The channels that an architecture's channel selections pass on, by group.
@@ -279,32 +257,19 @@ class Space:
                 )
             )
             for group in self.groups
-            for layer in self._selections(group)[:1]
+            for layer in self._lineage.selections(group)[:1]
         }
 
     def producers(self, group: str) -> tuple[Slice, ...]:
         """Where a group's channels are rows of convolutions' and linear layers' weights."""
-        self._group(group)
-        return slices_of(self._slices, group, norms=False)
+        return self._lineage.producers(self._named.get(group))
 
     def norms(self, group: str) -> tuple[Slice, ...]:
         """Where a group's channels are entries of normalisation layers' scales.
 
         Those of a channel selection are the entries of the normalisation that it reads, too.
         """
-        found = self._group(group)
-        read = [self._normalised[s] for s in self._selections(found) if s in self._normalised]
-        return (
-            *(Slice(layer, 0, 1) for layer in read),
-            *slices_of(self._slices, group, norms=True),
-        )
-
-    def _selections(self, group: ChannelGroup) -> list[str]:
-        return [
-            part.layer
-            for part in self._slices
-            if part.kind == "select" and part.layer in group.layers
-        ]
+        return self._lineage.norms(self._named.get(group))
 
     def _has(self, tensor: str) -> bool:
         modules = (module for branch in self.removed.values() for module in branch)
@@ -313,10 +278,11 @@ class Space:
     def _architecture(
         self, widths: Mapping[str, int], kept: Mapping[str, Tensor] = MappingProxyType({})
     ) -> Architecture:
-        vector = self._vector(widths)
+        vector = self._named.vector(widths)
         selections: dict[str, tuple[int, ...]] = {}
         for group in self.groups:
-            if group.name not in kept or not self._selections(group):
+            layers = self._lineage.selections(group)
+            if group.name not in kept or not layers:
                 continue
             if len(kept[group.name]) != widths[group.name]:
                 raise WidthError(
@@ -325,7 +291,7 @@ class Space:
                 )
             indices = kept[group.name].tolist()
             if indices != spread(group.width, len(indices)):  # one way to say the same
-                selections |= dict.fromkeys(self._selections(group), tuple(indices))
+                selections |= dict.fromkeys(layers, tuple(indices))
         return Architecture(
             source=self.source,
             arguments=self.arguments,
@@ -334,49 +300,7 @@ class Space:
             layers=self._sizes.at(vector),
             flops=self._flops(vector),
             params=self._params(vector),
-            tensors={tensor.name: tensor.shape(widths) for tensor in self._tensors},
+            tensors=self._lineage.shapes(widths),
             selections=selections,
             removed=self.removed,
         )
-
-    def _group(self, name: str) -> ChannelGroup:
-        if name in self._index:
-            return self.groups[self._index[name]]
-        for group in self.frozen:
-            if group.name == name:
-                raise WidthError(
-                    f"channel group {name!r} of {self.source} can't vary: {group.reason}"
-                )
-        raise WidthError(unknown(f"channel group of {self.source}", name, self._index))
-
-    def _ratios(self, ratios: float | Mapping[str, float]) -> Vector:
-        named = ratios if isinstance(ratios, Mapping) else {g.name: ratios for g in self.groups}
-        vector = np.ones(len(self.groups))
-        for name, ratio in named.items():
-            self._group(name)
-            if not 0 < ratio <= 1:
-                raise WidthError(f"0 < ratio <= 1 must hold, but {name} has {ratio!r}")
-            vector[self._index[name]] = ratio
-        return vector
-
-    def _checked(self, widths: Mapping[str, int]) -> dict[str, int]:
-        for name, width in widths.items():
-            group = self._group(name)
-            if not 1 <= width <= group.width or width % group.divisor:
-                multiple = f", a multiple of {group.divisor}," if group.divisor > 1 else ""
-                raise WidthError(
-                    f"1 <= width <= {group.width}{multiple} must hold for {name}, but got {width!r}"
-                )
-        return {group.name: int(widths.get(group.name, group.width)) for group in self.groups}
-
-    def _vector(self, widths: Mapping[str, int]) -> Vector:
-        vector = self._dense.copy()
-        for name, width in widths.items():
-            try:
-                vector[self._index[name]] = width
-            except KeyError:
-                self._group(name)  # says what is wrong with the name
-        return vector
-
-    def _named(self, widths: Sequence[float] | Vector) -> dict[str, int]:
-        return {group.name: int(width) for group, width in zip(self.groups, widths, strict=True)}

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from prunenas.architecture import Architecture, fill_arguments, trace
+from prunenas.architecture import Architecture, Space, fill_arguments, trace
 from prunenas.errors import SourceError, unknown
 
 _SUFFIX = ".yaml"
@@ -84,8 +84,8 @@ def describe(name: str) -> Description:
 
 def named(
     name: str, *, classes: int | None = None, input_shape: tuple[int, ...] | None = None
-) -> tuple[Architecture, Architecture]:
-    """A paper's architecture and the dense network it comes from.
+) -> tuple[Architecture, Space]:
+    """A paper's architecture, and the space of the dense network it comes from.
 
     Args:
         name: One of ``names()``.
@@ -103,4 +103,4 @@ def named(
     )
     space = trace(paper.model, arguments=arguments, input_shape=shape)
     pruned = space.without(paper.removed).architecture(widths=paper.widths)
-    return pruned, space.dense
+    return pruned, space

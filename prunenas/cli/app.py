@@ -14,6 +14,7 @@ from prunenas.cli.inspect import inspect
 from prunenas.cli.run import run
 from prunenas.cli.studies import best, status
 from prunenas.cli.tracking import track, ui
+from prunenas.cli.train import train
 from prunenas.version import __version__
 
 # Panels and colours for people; plain text, which also comes sooner, for pipes and documents.
@@ -70,7 +71,7 @@ def prunenas(
 
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Studies": {"run": run, "check": check, "status": status, "best": best},
-    "Architectures": {"export": export, "inspect": inspect, "list": catalogue},
+    "Architectures": {"export": export, "train": train, "inspect": inspect, "list": catalogue},
     "Tracking": {"ui": ui, "track": track},
 }
 """Every command by its panel and name, in the order of help."""

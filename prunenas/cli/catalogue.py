@@ -16,6 +16,7 @@ class Kind(StrEnum):
 
     METHODS = "methods"
     MODELS = "models"
+    ARCHITECTURES = "architectures"
     DATA = "data"
     SPACES = "spaces"
 
@@ -26,10 +27,11 @@ def catalogue(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List pruning methods, models, data sets and search spaces.
+    """List methods, models, architectures, data sets and search spaces.
 
-    Each with a line that describes it and where it comes from. Search spaces are the files of the
-    folder search_spaces in the current folder.
+    Each with a line that describes it and where it comes from. Architectures are those of papers,
+    ready to be trained. Search spaces are the files of the folder search_spaces in the current
+    folder.
 
     \b
     prunenas list
@@ -103,6 +105,26 @@ def _models() -> list[dict[str, Any]]:
     ]
 
 
+def _architectures() -> list[dict[str, Any]]:
+    from prunenas import architectures
+
+    return [
+        {
+            "name": name,
+            "description": about.description,
+            "source": about.source,
+            "model": about.model,
+            "arguments": dict(about.arguments),
+            "input_shape": list(about.input_shape),
+            "classes": about.classes,
+            "epochs": about.epochs,
+            "widths": dict(about.widths),
+            "removed": list(about.removed),
+        }
+        for name, about in ((name, architectures.describe(name)) for name in architectures.names())
+    ]
+
+
 def _data() -> list[dict[str, Any]]:
     from prunenas.data import DATASETS
 
@@ -124,6 +146,7 @@ def _spaces() -> list[dict[str, Any]]:
 _SINGULAR = {
     Kind.METHODS: "method",
     Kind.MODELS: "model",
+    Kind.ARCHITECTURES: "architecture",
     Kind.DATA: "data set",
     Kind.SPACES: "search space",
 }
@@ -131,6 +154,7 @@ _SINGULAR = {
 ENTRIES: dict[Kind, Callable[[], list[dict[str, Any]]]] = {
     Kind.METHODS: _methods,
     Kind.MODELS: _models,
+    Kind.ARCHITECTURES: _architectures,
     Kind.DATA: _data,
     Kind.SPACES: _spaces,
 }

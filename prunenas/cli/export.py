@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunenas.cli.options import Device, Json, Storage, StudyName
-from prunenas.errors import StudyError
+from prunenas.cli.options import Device, Json, Storage, StudyName, Tracking
+from prunenas.errors import DataError, StudyError
 from prunenas.places import STUDIES
 
 if TYPE_CHECKING:
+    from prunenas.data import Data
     from prunenas.search import StudyView
     from prunenas.trial import Record
 
@@ -48,27 +49,58 @@ def export(
     weights: Annotated[
         bool, typer.Option("--weights", help="Trained weights too, as model.safetensors.")
     ] = False,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="The weights as onnx (ONNX) or pt2 (torch.export) too. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    register: Annotated[
+        str | None,
+        typer.Option(
+            "--register",
+            metavar="NAME",
+            help="Make it a new version of this model in MLflow's registry.",
+            show_default=False,
+        ),
+    ] = None,
+    alias: Annotated[
+        str | None,
+        typer.Option(
+            "--alias",
+            metavar="ALIAS",
+            help="What the registered version is called from now on.",
+            show_default=False,
+        ),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Overwrite exports that are there already.")
     ] = False,
     storage: Storage = STUDIES,
+    tracking: Tracking = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Export the best architectures of a study as model configs.
+    """Export the best architectures of a study, ready to load.
 
-    Without a choice it is the most accurate one, into OUT/best. An export is a folder that loads
-    with prunenas.load(FOLDER), in any process and without the study. Trained weights are
+    Without a choice it is the most accurate one, into OUT/best. An export loads with
+    prunenas.load(FOLDER), in any process and without the study, or with its own modeling.py,
+    without prunenas. It is checked in a fresh process as it is written. Trained weights are
     those the study kept of its front; where there are none, they are trained again.
 
     \b
     prunenas export quickstart exports
     prunenas export quickstart exports --flops-ratio 0.3 --weights
+    prunenas export quickstart exports --weights --format onnx --register digits --alias best
     prunenas export quickstart exports --all
     """
     from prunenas.architecture import Architecture
     from prunenas.cli import console, units
-    from prunenas.export import write_export
+    from prunenas.export import Verifier, check_format, write_export
+    from prunenas.pictures import widths_picture
     from prunenas.search import open_study, trained_weights
 
     if sum((bool(trials), flops_ratio is not None, everything)) > 1:
@@ -77,24 +109,51 @@ def export(
         raise typer.BadParameter(
             f"must be in (0, 1], but is {flops_ratio}", param_hint="'--flops-ratio'"
         )
+    if formats and not weights:
+        raise typer.BadParameter("a format holds weights: add --weights", param_hint="'--format'")
+    if alias is not None and register is None:
+        raise typer.BadParameter("an alias is of a registered model: add --register NAME")
+    for name in formats or ():
+        check_format(name)
     view = open_study(storage, study)
+    chosen = choose(view, trials or (), flops_ratio, everything)
+    if alias is not None and len(chosen) > 1:
+        raise typer.BadParameter(f"an alias means one version, but {len(chosen)} are exported")
+    data = _data(view)
     written: list[dict[str, Any]] = []
-    for name, record in choose(view, trials or (), flops_ratio, everything):
-        assert record.architecture is not None  # choose() takes complete trials only
-        folder = write_export(
-            out / name,
-            Architecture.from_dict(record.architecture),
-            dense_flops=view.dense_flops,
-            provenance=provenance(view, record),
-            weights=trained_weights(view, record, device=device) if weights else None,
-            replace=replace,
-        )
-        written.append({"folder": str(folder), "trial": record.number, "digest": record.digest})
-        if not json:
-            typer.echo(
+    with Verifier() as verifier:
+        for name, record in chosen:
+            assert record.architecture is not None  # choose() takes complete trials only
+            architecture = Architecture.from_dict(record.architecture)
+            folder = write_export(
+                out / name,
+                architecture,
+                dense_flops=view.dense_flops,
+                provenance=provenance(view, record, data),
+                weights=trained_weights(view, record, device=device) if weights else None,
+                training=_training(view, record, data) if weights and data else None,
+                formats=formats or (),
+                # Groups that a removed branch took along have no width any more.
+                picture=widths_picture(
+                    {**dict.fromkeys(view.dense_widths, 0), **architecture.widths},
+                    view.dense_widths,
+                    title=f"trial {record.number}",
+                ),
+                replace=replace,
+                verifier=verifier,
+            )
+            entry = {"folder": str(folder), "trial": record.number, "digest": record.digest}
+            line = (
                 f"{folder}: trial {record.number}, accuracy {units.accuracy(record.accuracy)}, "
                 f"{units.share(record.flops_ratio)} of dense FLOPs"
             )
+            if register is not None:
+                version = _register(folder, register, view, record, alias, tracking)
+                entry["registered"] = version
+                line += f", registered as {version}"
+            written.append(entry)
+            if not json:
+                typer.echo(line)
     if json:
         console.show_json(written)
 
@@ -126,8 +185,22 @@ def choose(
     return [(f"best_{flops_ratio:g}", max(within, key=_merit))]
 
 
-def provenance(view: "StudyView", record: "Record") -> dict[str, Any]:
-    """Return where an architecture comes from, for its config."""
+def provenance(view: "StudyView", record: "Record", data: "Data | None") -> dict[str, Any]:
+    """Return where an architecture comes from, for its config.
+
+    ``data`` is what it was trained on, where that is here: it knows the number of images, and the
+    pixels' mean and standard deviation.
+    """
+    known: dict[str, Any] = {}
+    if data is not None:
+        known = {
+            "images": {"train": len(data.train), "validation": len(data.validation)},
+            "mean": list(data.mean),
+            "std": list(data.std),
+            "crop_pct": 1.0,  # the small sets are seen whole, at their own size
+        }
+    if data is not None and data.name == "image_folder":
+        known |= {"crop_pct": 224 / 256, "interpolation": "bilinear"}
     return {
         "study": view.name,
         "trial": record.number,
@@ -137,11 +210,75 @@ def provenance(view: "StudyView", record: "Record") -> dict[str, Any]:
         "notes": record.notes,
         "accuracy": record.accuracy,
         "split": "validation",
+        "data": view.settings["data"]["name"],
+        **known,
         "epochs": record.epochs,
         "seeds": record.seeds,
         "versions": record.versions,
         "finished": record.finished,
     }
+
+
+def _training(view: "StudyView", record: "Record", data: "Data") -> dict[str, Any]:
+    """How the weights that a study kept were trained."""
+    recipe = view.settings["train"]
+    return {
+        "data": view.settings["data"],
+        "recipe": recipe,
+        "protocol": recipe["protocol"],
+        "seed": record.seeds["training"],
+        "epochs": record.epochs,
+        "train_images": len(data.train),
+        "validation": {"accuracy": record.accuracy, "n": len(data.validation)},
+        "test": None,  # read once, for a network that is trained to be reported
+        "versions": record.versions,
+        "finished": record.finished,
+    }
+
+
+def _data(view: "StudyView") -> "Data | None":
+    """What the study trained on, where it is here: numbers of images are not in its records."""
+    from prunenas.data import load
+    from prunenas.spec import Study
+
+    try:
+        return load(**Study.model_validate(view.settings).data.model_dump(), device="cpu")
+    except DataError:
+        return None
+
+
+def _register(
+    folder: Path,
+    name: str,
+    view: "StudyView",
+    record: "Record",
+    alias: str | None,
+    tracking: str | None,
+) -> str:
+    from prunenas.tracking import register
+
+    figures = {
+        "accuracy": record.accuracy,
+        "flops": record.flops,
+        "flops_ratio": record.flops_ratio,
+        "params": record.params,
+    }
+    version = register(
+        folder,
+        name,
+        experiment=f"{view.settings['model']['name']} on {view.settings['data']['name']}",
+        params={"method": record.method, "hyperparameters": record.parameters},
+        metrics={name: value for name, value in figures.items() if value is not None},
+        tags={
+            "prunenas.study": view.name,
+            "prunenas.trial": record.number,
+            "prunenas.digest": record.digest,
+        },
+        alias=alias,
+        identity=view.identity,
+        uri=tracking,
+    )
+    return f"{name} version {version.version}" + (f" ({alias})" if alias else "")
 
 
 def _merit(record: "Record") -> tuple[float, int]:

@@ -1,6 +1,7 @@
 """Options that several commands share, so that each is worded once."""
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
 import typer
 
@@ -38,3 +39,20 @@ Trust = Annotated[
 StudyName = Annotated[
     str, typer.Argument(metavar="STUDY", help="The study's name.", show_default=False)
 ]
+
+
+def setting(text: str, example: str) -> tuple[str, Any]:
+    """Read what ``--set`` was given: a name, and a value that is JSON or a word.
+
+    >>> setting("lr=0.1", "lr=0.1"), setting("schedule=cosine", "lr=0.1")
+    (('lr', 0.1), ('schedule', 'cosine'))
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise typer.BadParameter(
+            f"must be NAME=VALUE such as {example}, but got {text!r}", param_hint="'--set'"
+        )
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value

@@ -57,7 +57,7 @@ def best(study: StudyName, storage: Storage = STUDIES, json: Json = False) -> No
     prunenas best quickstart
     prunenas best quickstart --json
     """
-    from prunenas.cli import console, tables
+    from prunenas.cli import console, tables, units
     from prunenas.search import open_study
 
     view = open_study(storage, study)
@@ -67,6 +67,8 @@ def best(study: StudyName, storage: Storage = STUDIES, json: Json = False) -> No
         front = tables.front(view.front, title=f"{view.name} · {tables.objective(view.objective)}")
         front.add_section()
         front.add_row(*tables.dense_row(view))
+        if stopped := view.counts.get("stopped"):
+            front.caption = f"{units.plural(stopped, 'trial')} stopped early: not compared here"
         console.show(front)
     else:
         console.note(f"{view.name}: no trial is complete yet")

@@ -58,11 +58,16 @@ def objective(terms: Mapping[str, Any]) -> str:
     'accuracy ↑ FLOPs ↓'
     >>> objective({"maximize": "accuracy", "flops_ratio": 0.5})
     'accuracy ↑ at 50.0 % of dense FLOPs'
+    >>> objective({"maximize": "accuracy", "minimize": "flops", "flops_ratio": [0.1, 0.5]})
+    'accuracy ↑ FLOPs ↓ between 10.0 % and 50.0 % of dense FLOPs'
     """
     words = [f"{_OBJECTIVES.get(terms['maximize'], terms['maximize'])} ↑"]
     if terms.get("minimize"):
         words.append(f"{_OBJECTIVES.get(terms['minimize'], terms['minimize'])} ↓")
-    if terms.get("flops_ratio") is not None:
+    if isinstance(terms.get("flops_ratio"), list | tuple):
+        low, high = map(units.share, terms["flops_ratio"])
+        words.append(f"between {low} and {high} of dense FLOPs")
+    elif terms.get("flops_ratio") is not None:
         words.append(f"at {units.share(terms['flops_ratio'])} of dense FLOPs")
     return " ".join(words)
 

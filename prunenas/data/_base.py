@@ -52,7 +52,7 @@ class Data:
         classes: The number of classes; labels are 0 to ``classes - 1``.
         input_shape: ``(C, H, W)`` of one image.
         train: What networks learn from.
-        validation: What search and early stopping read.
+        validation: What search and early stopping read; empty where all images are trained on.
         test: What is read once, for a reported figure.
         digest: 16 hexadecimal digits that name these splits: data set, content, seed, sizes.
         mean: Of the training images per channel, pixels in [0, 1]; already subtracted in batches.

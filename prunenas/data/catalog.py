@@ -126,8 +126,9 @@ def load(
         root: Folder of the files, ``./data`` where ``None``; the bundled sets need none.
         download: Let torchvision download missing files of ``fashion_mnist``, ``cifar10`` or
             ``cifar100`` to ``root``.
-        validation: Share of the training images, in (0, 1), held out for validation, stratified;
-            without effect where an image folder has validation images of its own.
+        validation: Share of the training images, in [0, 1), held out for validation, stratified;
+            0 leaves the validation split empty. Without effect where an image folder has validation
+            images of its own.
         seed: Of that split, and of ``train_limit``'s choice.
         channels: ``None`` for the images' own; 3 repeats grey images. An image folder converts to
             1 or 3, which is its default.
@@ -141,8 +142,8 @@ def load(
     """
     if name not in DATASETS:
         raise DataError(unknown("data set", name, DATASETS))
-    if not 0 < validation < 1:  # NaN fails it too
-        raise DataError(f"validation must lie in (0, 1), got {validation:g}")
+    if not 0 <= validation < 1:  # NaN fails it too
+        raise DataError(f"validation must lie in [0, 1), got {validation:g}")
     if channels is not None and channels not in MODES:
         raise DataError(f"channels must be 1 or 3, got {channels}")
     for argument, value, least in (

@@ -98,7 +98,7 @@ def read_release(release: Release, request: Request) -> Pixels:
         return Pixels(*train, *_read_pickles(release, request, train=False))
     raise DataError(
         f"{request.name} needs the folder {binary} or {request.folder / release.pickles}; set "
-        f"'download: true' under 'data', or unpack https://www.cs.toronto.edu/~kriz/"
+        f"'download: true' under 'data' (--download), or unpack https://www.cs.toronto.edu/~kriz/"
         f"{release.archive} in {request.folder}"
     )
 
@@ -147,7 +147,7 @@ def _read_pickles(release: Release, request: Request, *, train: bool) -> tuple[T
             ) from error
         raise DataError(
             f"damaged CIFAR files in {request.folder / release.pickles}: not all are there with "
-            "the checksums of the authors' release; set 'download: true' under 'data'"
+            "the checksums of the authors' release; set 'download: true' under 'data' (--download)"
         ) from error
     images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
     return images, torch.tensor(data.targets, dtype=torch.int64)

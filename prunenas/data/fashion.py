@@ -39,7 +39,8 @@ def read_fashion_mnist(request: Request) -> Pixels:
     if folder is None:
         raise DataError(
             f"fashion_mnist needs {layout}/train-images-idx3-ubyte.gz and three more; set "
-            "'download: true' under 'data', or run: apt-get install dataset-fashion-mnist"
+            "'download: true' under 'data' (--download), or run: "
+            "apt-get install dataset-fashion-mnist"
         )
     train, train_labels = _pair(folder, "train")
     test, test_labels = _pair(folder, "t10k")

@@ -163,7 +163,7 @@ def load_folder(request: Request) -> Data:
     if "train" not in present or test_path is None:
         raise DataError(
             f"image_folder needs {root}/train/CLASS/*.jpg and {root}/test/CLASS/*.jpg (or val), "
-            f"found {', '.join(sorted(present)) or 'neither'}; set 'root' under 'data'"
+            f"found {', '.join(sorted(present)) or 'neither'}; set 'root' under 'data' (--root)"
         )
     train = _scan(present["train"])
     test = _scan(test_path, classes=train.classes)

@@ -39,17 +39,17 @@ def hold_out(labels: Tensor, share: float, random: torch.Generator) -> tuple[Ten
 
     Args:
         labels: int64 ``(N,)``.
-        share: Of all images, in (0, 1); rounded to whole images.
+        share: Of all images, in [0, 1); rounded to whole images. 0 holds none out.
         random: As in :func:`stratified`.
 
     Returns:
         Indices for training, and for validation; both sorted, int64.
 
     Raises:
-        DataError: One of the two parts would be empty.
+        DataError: One of the two parts would be empty, though a share above 0 was asked for.
     """
     count = round(share * len(labels))
-    if not 0 < count < len(labels):
+    if share and not 0 < count < len(labels):
         raise DataError(
             f"validation must leave images on both sides, got {share:g} of {len(labels)} images"
         )

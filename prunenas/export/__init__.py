@@ -1,6 +1,23 @@
-"""Architectures leave the study: a folder with a config, and weights where they are wanted."""
+"""Architectures leave the study: a folder that loads anywhere, and is checked as it is written."""
 
-from prunenas.export.config import CONFIG_FILE, ExportConfig, read_config
-from prunenas.export.folder import load, write_export
+from prunenas.export.config import CONFIG_FILE, FORMATS, ExportConfig, read_config
+from prunenas.export.document import read_architecture
+from prunenas.export.folder import add_format, update_export, write_export
+from prunenas.export.formats import check_format
+from prunenas.export.loading import load, load_architecture
+from prunenas.export.verification import Verifier
 
-__all__ = ["CONFIG_FILE", "ExportConfig", "load", "read_config", "write_export"]
+__all__ = [
+    "CONFIG_FILE",
+    "FORMATS",
+    "ExportConfig",
+    "Verifier",
+    "add_format",
+    "check_format",
+    "load",
+    "load_architecture",
+    "read_architecture",
+    "read_config",
+    "update_export",
+    "write_export",
+]

@@ -1,22 +1,34 @@
-"""An export is a folder: ``config.json``, and ``model.safetensors`` where weights were exported."""
+"""An export is a folder: config, card, architecture, loader, and weights where there are any."""
 
-import hashlib
 import json
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from prunenas.architecture import Architecture, build, count_flops
+from prunenas.architecture import Architecture, build
 from prunenas.errors import ExportError
-from prunenas.export.config import CONFIG_FILE, WEIGHTS_FILE, ExportConfig, read_config
+from prunenas.export.bundle import MODELING_FILE, modeling
+from prunenas.export.card import CARD_FILE, PICTURE_FILE, card
+from prunenas.export.config import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    ExportConfig,
+    checked_training,
+    read_config,
+)
+from prunenas.export.document import ARCHITECTURE_FILE, architecture_yaml, read_architecture
+from prunenas.export.formats import check_format, write_format
+from prunenas.export.loading import load_config
+from prunenas.export.preprocessing import pretrained_cfg
+from prunenas.export.safety import examine
+from prunenas.export.staging import staged, write_text
+from prunenas.export.verification import Request, Verifier
+from prunenas.export.weights import check_weights, fill, sha256, write_weights
 
 # An innermost list over several lines, such as a layer's sizes; no string holds a raw line break.
 _SHORT_LIST = re.compile(r"\[\n\s*((?:[^\[\]{}\n]+\n\s*)*?[^\[\]{}\n]+)\n\s*\]")
@@ -30,164 +42,180 @@ def write_export(
     dense_flops: int,
     provenance: Mapping[str, Any],
     weights: Mapping[str, Tensor] | None = None,
+    training: Mapping[str, Any] | None = None,
+    formats: Iterable[str] = (),
+    picture: bytes | None = None,
     replace: bool = False,
+    verifier: Verifier | None = None,
 ) -> Path:
     """Write an architecture, whole or not at all.
 
-    Everything is written into a folder beside, read back, built, counted by fvcore and loaded;
-    only then it is renamed. The architecture's source is imported for that: the caller has
-    searched with it, or trusts it otherwise.
+    Everything is written into a folder beside, read back, and loaded by its own ``modeling.py`` in
+    a fresh process without prunenas, where fvcore counts it and its outputs are compared; only
+    then it is renamed. The architecture's source is imported for that: the caller has searched
+    with it, or trusts it otherwise.
 
     Args:
         folder: Where to; its parents are made.
         architecture: What to write.
         dense_flops: FLOPs of the dense network, for the share.
-        provenance: Where it comes from; JSON values.
+        provenance: Where it comes from; JSON values. The card shows ``study``, ``trial``,
+            ``method``, ``parameters``, ``seeds``, ``versions``, ``accuracy`` on ``split``; ``mean``
+            and ``std`` of the data set's pixels are metadata for whoever loads it.
         weights: State dict of the trained network.
+        training: How they were trained; see :class:`prunenas.export.ExportConfig`.
+        formats: Further files that hold the weights: ``onnx``, ``pt2``.
+        picture: The width profile as PNG.
         replace: Whether an export that stands there already gives way.
+        verifier: A process that has loaded others; by default one is started for this export.
 
     Returns:
         ``folder`` as a path.
 
     Raises:
         ExportError: The folder exists (unless ``replace``, and then unless it is an export), can't
-            be written, or the network doesn't have the FLOPs or the weights that are claimed.
+            be written, or does not load as the network that it claims; nothing is left of it.
     """
-    target = Path(folder)
-    _refuse_occupied(target, replace)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise ExportError(f"{target}: can't be written: {error.strerror or error}") from error
-    try:
-        checksum = None if weights is None else _write_weights(staging / WEIGHTS_FILE, weights)
-        config = ExportConfig(
-            architecture, architecture.flops / dense_flops, dict(provenance), checksum
+    target, formats = Path(folder), tuple(dict.fromkeys(formats))
+    for name in formats:
+        check_format(name)
+    if formats and weights is None:
+        raise ExportError(
+            f"{target}: format {formats[0]} holds weights, so they must be exported (--weights)"
         )
-        _write_config(staging / CONFIG_FILE, config, target)
-        _verify(staging, config, target)
-        staging.chmod(0o777 & ~_umask())  # mkdtemp's folders are their owner's alone
-        _move(staging, target)
-    except OSError as error:
-        raise ExportError(f"{target}: can't be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with staged(target, replace=replace) as staging:
+        config = ExportConfig(
+            architecture,
+            architecture.flops / dense_flops,
+            dict(provenance),
+            None,
+            checked_training(training, str(target)),
+            dict.fromkeys(formats, ""),
+            pretrained_cfg(architecture, provenance),
+        )
+        if picture is not None:
+            (staging / PICTURE_FILE).write_bytes(picture)
+        _complete(staging, config, target.name, weights=weights, verifier=verifier)
     return target
 
 
-def load(folder: str | os.PathLike[str], *, trust: bool = False) -> nn.Module:
-    """Build the network of an export.
+def update_export(
+    folder: str | Path,
+    *,
+    weights: Mapping[str, Tensor],
+    training: Mapping[str, Any],
+    verifier: Verifier | None = None,
+) -> Path:
+    """Give an export new weights, and say how they were trained; whole or not at all.
 
-    ::
-
-        network = prunenas.load("exports/best")
-        logits = network(images)          # images: (N, C, H, W)
+    The card is written anew, and so are the formats that the export has. The source is trusted:
+    the caller has trained it.
 
     Args:
-        folder: What ``prunenas export`` wrote.
-        trust: Whether the network's source may be a module outside prunenas and torchvision;
-            importing it runs its code.
+        folder: An export.
+        weights: State dict of the trained network.
+        training: How they were trained; see :class:`prunenas.export.ExportConfig`.
+        verifier: A process that has loaded others; by default one is started for this export.
 
     Returns:
-        The network on the CPU: with the exported weights and in evaluation mode, or where none
-        were exported with fresh random ones and in training mode.
+        ``folder`` as a path.
 
     Raises:
-        ExportError: The folder is no export or is damaged.
+        ExportError: The folder is no export or can't be written, or the weights do not fit; the
+            export is then as it was.
+    """
+    target = Path(folder)
+    config = changed(read_config(target), training=checked_training(training, str(target)))
+    for name in config.formats:
+        check_format(name)
+    with staged(target, replace=True, copy=True) as staging:
+        _complete(staging, config, target.name, weights=weights, verifier=verifier)
+    return target
+
+
+def add_format(
+    folder: str | Path, name: str, *, trust: bool = False, verifier: Verifier | None = None
+) -> Path:
+    """Add a file ``model.onnx`` or ``model.pt2`` to an export; whole or not at all.
+
+    Args:
+        folder: An export with weights.
+        name: ``onnx`` or ``pt2``.
+        trust: Whether the network's source may be a module of the exporter's own.
+        verifier: A process that has loaded others; by default one is started for this export.
+
+    Returns:
+        The new file's path.
+
+    Raises:
+        ExportError: The folder is no export or has no weights, the libraries are not installed, or
+            the network can't be expressed in this format; the export is then as it was.
         SourceError: The source is not installed, or needs ``trust``.
     """
-    config = read_config(Path(folder))
-    network = build(config.architecture, trust=trust)
+    target = Path(folder)
+    check_format(name)
+    config = read_config(target)
     if config.weights_sha256 is None:
-        return network
-    _fill(network, Path(folder), config.weights_sha256, shown=Path(folder))
-    return network.eval()
+        raise ExportError(f"{target}: format {name} holds weights, but none were exported")
+    network = load_config(target, config, trust=trust)
+    with staged(target, replace=True, copy=True) as staging:
+        config = changed(config, formats={**config.formats, name: ""})
+        _complete(staging, config, target.name, weights=network.state_dict(), verifier=verifier)
+    return target / f"model.{name}"
 
 
-def _refuse_occupied(target: Path, replace: bool) -> None:
-    if not target.exists():
-        return
-    if not replace:
-        raise ExportError(
-            f"{target}: exists already; choose another folder, or replace it (--replace)"
+def _complete(
+    staging: Path,
+    config: ExportConfig,
+    name: str,
+    *,
+    weights: Mapping[str, Tensor] | None,
+    verifier: Verifier | None,
+) -> None:
+    """Write what follows from a config and weights, and see that all of it loads."""
+    architecture = config.architecture
+    network = build(architecture, trust=True)
+    if weights is not None:
+        path = staging / WEIGHTS_FILE
+        checksum = write_weights(path, weights)
+        check_weights(path, checksum, network.state_dict())
+        fill(network, path)
+        config = changed(config, weights_sha256=checksum)
+    checksums = {}
+    for each in config.formats:
+        path = staging / f"model.{each}"
+        write_format(each, path, network, architecture.input_shape)
+        checksums[each] = sha256(path)
+    config = changed(config, formats=checksums)
+    picture = (staging / PICTURE_FILE).is_file()
+    write_text(staging / CONFIG_FILE, _json(config))
+    write_text(staging / ARCHITECTURE_FILE, architecture_yaml(architecture))
+    write_text(staging / MODELING_FILE, modeling(architecture))
+    write_text(staging / CARD_FILE, card(config, name, picture=picture))
+    _verify(staging, config, network, verifier)
+
+
+def _verify(
+    staging: Path, config: ExportConfig, network: nn.Module, verifier: Verifier | None
+) -> None:
+    if read_config(staging).to_dict() != json.loads(json.dumps(config.to_dict())):
+        raise ExportError(f"{CONFIG_FILE} does not read back as it was written")
+    if read_architecture(staging / ARCHITECTURE_FILE) != config.architecture:
+        raise ExportError(f"{ARCHITECTURE_FILE} does not read back as it was written")
+    context: AbstractContextManager[Verifier] = nullcontext(verifier) if verifier else Verifier()
+    with context as process:
+        process.check(
+            staging,
+            config.architecture,
+            network,
+            Request(random=config.weights_sha256 is None, formats=tuple(config.formats)),
         )
-    if not (target / CONFIG_FILE).is_file():
-        raise ExportError(f"{target}: exists and is not an export, so it is not replaced")
-    read_config(target)
+    examine(config.architecture, trust=True)  # or prunenas.load would refuse it
 
 
-def _write_weights(path: Path, weights: Mapping[str, Tensor]) -> str:
-    # Copies, because safetensors refuses tensors that share memory, as tied weights do.
-    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
-    save_file(tensors, path, metadata={"format": "pt"})
-    return _sha256(path)
-
-
-def _write_config(path: Path, config: ExportConfig, target: Path) -> None:
+def _json(config: ExportConfig) -> str:
     try:
         text = json.dumps(config.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-        text = _SHORT_LIST.sub(lambda found: f"[{_LINE_BREAK.sub(' ', found[1])}]", text)
     except (TypeError, ValueError) as error:
-        raise ExportError(f"{target}: provenance must hold JSON values: {error}") from error
-    with path.open("w", encoding="utf-8") as file:
-        file.write(f"{text}\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _verify(folder: Path, config: ExportConfig, target: Path) -> None:
-    written = read_config(folder)
-    if written.to_dict() != json.loads(json.dumps(config.to_dict())):
-        raise ExportError(f"{target}: what was written does not read back as it was")
-    network = build(written.architecture, trust=True)
-    counted = count_flops(network, written.architecture.input_shape)
-    if counted != written.architecture.flops:
-        raise ExportError(
-            f"{target}: an architecture's flops must be what fvcore counts, {counted}, "
-            f"but are {written.architecture.flops}"
-        )
-    if written.weights_sha256 is not None:
-        _fill(network, folder, written.weights_sha256, shown=target)
-
-
-def _fill(network: nn.Module, folder: Path, checksum: str, shown: Path) -> None:
-    path, name = folder / WEIGHTS_FILE, shown / WEIGHTS_FILE
-    if not path.is_file():
-        raise ExportError(f"{name}: missing, though {CONFIG_FILE} says that weights were exported")
-    if _sha256(path) != checksum:
-        raise ExportError(f"{name}: damaged, its checksum is not the one in {CONFIG_FILE}")
-    try:
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:
-        # torch tells every tensor on a line of its own; the first is the summary.
-        reason = " ".join(str(error).split())[:300]
-        raise ExportError(f"{name}: weights must fit the architecture: {reason}") from error
-
-
-def _move(staging: Path, target: Path) -> None:
-    if not target.exists():
-        staging.rename(target)
-        return
-    # A folder can't be renamed over a full one: the old one steps aside, and back if this fails.
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    old = aside / target.name
-    target.rename(old)
-    try:
-        staging.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        raise ExportError(f"provenance must hold JSON values: {error}") from error
+    return _SHORT_LIST.sub(lambda found: f"[{_LINE_BREAK.sub(' ', found[1])}]", text) + "\n"

@@ -16,15 +16,15 @@ A group whose channels pass through several normalisation layers (a residual str
 features) counts each channel once, by the largest of its scales: a channel goes when each of those
 layers alone would let it go.
 
-A network with channel selection layers (``preresnet164``, ``densenet40``) keeps its streams whole and
-selects after each normalisation, as the paper's do.
+A network with channel selection layers (``preresnet164``, ``densenet40``) keeps its streams whole
+and selects after each normalisation, as the paper's do.
 
-Differs from the paper: the residual streams of other networks can be cut. A group never loses its last channel (for a group with a divisor:
-the last of each block), where the paper's network can no longer be built. Kept counts are rounded
-up to the divisor. Layers whose scales no decision reads (those of frozen groups) are neither
-penalised nor initialised; scales of layer and group normalisation count as batch normalisation's.
-Groups without a normalisation layer stay full. ``keep = 1`` keeps all, where the paper's rule
-loses the smallest.
+Differs from the paper: the residual streams of other networks can be cut. A group never loses its
+last channel (for a group with a divisor: the last of each block), where the paper's network can no
+longer be built. Kept counts are rounded up to the divisor. Layers whose scales no decision reads
+(those of frozen groups) are neither penalised nor initialised; scales of layer and group
+normalisation count as batch normalisation's. Groups without a normalisation layer stay full. ``keep
+= 1`` keeps all, where the paper's rule loses the smallest.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,6 +26,8 @@ from prunenas.search.events import (
 from prunenas.search.ledger import Ledger
 from prunenas.search.projection import dense_figures, mappings, opened, tracker_of
 from prunenas.search.proposal import propose
+from prunenas.search.spread import repeated, spread_of
+from prunenas.search.stoppers import Curve, Noise, Stopper, curves_of
 from prunenas.search.storage import claim, open_storage
 from prunenas.search.view import StudyView
 from prunenas.search.weights import Weights
@@ -141,12 +143,29 @@ class _Run:
             report=self._dense_epoch,
         )
         weights = Weights(self.home / "weights", self.ledger.identity)
+        search = self.study.search
+        noise = Noise(
+            len(self.data.validation), self._spread() if search.stopper == "pareto" else {}
+        )
         while (trial := self.ledger.next(self.study)) is not None:
             if not self.ledger.settle(trial):
-                candidate = propose(trial, self.study, self.space)
+                candidate = replace(
+                    propose(trial, self.study, self.space), start=trial.user_attrs.get("start")
+                )
                 checkpoint = self.home / "checkpoints" / self.ledger.identity / f"{trial.number}.pt"
                 checkpoint.parent.mkdir(parents=True, exist_ok=True)
-                telling = _Telling(self.watch, trial.number, candidate.method_name, self.space)
+                telling = _Telling(
+                    self.watch,
+                    trial.number,
+                    candidate.method_name,
+                    self.space,
+                    Stopper(
+                        search.stopper,
+                        curves_of(view.records, self.study.train, self.space.dense.flops),
+                        noise,
+                        any_cost=self.study.objective.budget is not None,
+                    ),
+                )
                 outcome = run_trial(
                     candidate,
                     dense,
@@ -156,7 +175,8 @@ class _Run:
                 )
                 if outcome.weights is not None:
                     weights.keep(trial.number, outcome.weights)
-                self.ledger.write(trial, outcome.record)
+                searched = self.study.objective.range is not None
+                self.ledger.write(trial, outcome.record, candidate.flops if searched else None)
                 checkpoint.unlink(missing_ok=True)
                 self.ledger.set_dense_accuracy(dense.accuracy())
                 tracker.log_trial(outcome.record.to_dict(), view.dense_widths)
@@ -167,6 +187,18 @@ class _Run:
                 self.watch(FrontChanged(view.front))
             tracker.log_front(mappings(view.front), mappings(view.records), dense_figures(view))
         return view
+
+    def _spread(self) -> dict[float, float]:
+        """Standard deviations over repeated seeds, measured once a study."""
+        kept = self.ledger.spread
+        if kept is None:
+            folder = self.home / "checkpoints" / self.ledger.identity
+            folder.mkdir(parents=True, exist_ok=True)
+            kept = repeated(
+                self.study, self.space, self.data, self.device, folder, self._dense_epoch
+            )
+            self.ledger.spread = kept
+        return spread_of(kept)
 
     def _dense_epoch(self, what: str, metrics: EpochMetrics) -> None:
         accuracy = metrics.validation.accuracy
@@ -181,16 +213,22 @@ class _Telling:
     number: int
     method: str
     space: Space
+    stopper: Stopper
+    flops: int = 0
     epochs: int = 0
+    accuracies: tuple[float, ...] = ()
 
     def derived(self, architecture: Architecture, epochs: int) -> None:
-        self.epochs = epochs
+        self.flops, self.epochs = architecture.flops, epochs
         ratio = architecture.flops / self.space.dense.flops
         self.watch(TrialStarted(self.number, self.method, architecture.flops, ratio, epochs))
 
-    def epoch(self, metrics: EpochMetrics) -> None:
+    def epoch(self, metrics: EpochMetrics) -> str | None:
         accuracy = metrics.validation.accuracy
         self.watch(TrialEpoch(self.number, metrics.epoch, self.epochs, accuracy))
+        self.accuracies = (*self.accuracies, accuracy)
+        own = Curve(self.flops, self.epochs, self.accuracies)
+        return "stop" if self.stopper.stops(own) else None
 
 
 def device_named(name: str) -> torch.device:

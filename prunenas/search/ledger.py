@@ -3,6 +3,7 @@
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import optuna
@@ -14,18 +15,16 @@ from prunenas.architecture import Space
 from prunenas.errors import StudyError, unknown
 from prunenas.places import address
 from prunenas.search.front import front_of
-from prunenas.search.samplers import sampler
+from prunenas.search.samplers import resolved, sampler
+from prunenas.search.starts import Start, starts_of
 from prunenas.search.storage import open_storage
+from prunenas.search.verdicts import CONSTRAINT, verdict, violation
 from prunenas.search.view import StudyView
 from prunenas.spec import Study
 from prunenas.trial import Record
 
-_STATES = {
-    "complete": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
-    "infeasible": TrialState.PRUNED,
-    "failed": TrialState.FAIL,
-}
+_NARROW = 1e-9
+"""A ratio at which every group has its fewest channels."""
 
 
 class Ledger:
@@ -35,9 +34,10 @@ class Ledger:
     settings and what is known of the dense network. MLflow and pictures are made from these.
     """
 
-    def __init__(self, study: optuna.Study, url: str) -> None:
+    def __init__(self, study: optuna.Study, url: str, space: Space | None = None) -> None:
         self._study = study
         self._url = url
+        self._least = space.flops(space.widths(_NARROW)) if space is not None else 0
 
     @classmethod
     def begin(cls, storage: RDBStorage, url: str, study: Study, space: Space) -> "Ledger":
@@ -49,12 +49,13 @@ class Ledger:
         directions = [StudyDirection.MAXIMIZE]
         if study.objective.minimize is not None:
             directions.append(StudyDirection.MINIMIZE)
+        starts = cls._starts(storage, url, study, space)
         found = optuna.create_study(
             storage=storage,
             study_name=study.name,
             directions=directions,
             load_if_exists=True,
-            sampler=sampler(study.search.sampler, study.search.seed, 0),
+            sampler=sampler("random", study.search.seed, 0),
         )
         settings = study.settings()
         stored = found.user_attrs.get("settings")
@@ -69,6 +70,7 @@ class Ledger:
                 found.set_metric_names(["accuracy", "flops"][: len(directions)])
             dense = space.dense
             found.set_user_attr("identity", uuid.uuid4().hex)
+            found.set_user_attr("starts", [asdict(start) for start in starts])
             found.set_user_attr("objective", study.objective.model_dump(exclude_none=True))
             found.set_user_attr(
                 "dense",
@@ -83,7 +85,21 @@ class Ledger:
             )
         found.set_user_attr("text", study.text)
         found.set_user_attr("trials", study.search.trials)
-        return cls(found, url)
+        found.set_user_attr("sampler", resolved(study, space))
+        for start in found.user_attrs["starts"][len(found.trials) :]:
+            found.enqueue_trial(start["parameters"], user_attrs={"start": start["name"]})
+        return cls(found, url, space)
+
+    @classmethod
+    def _starts(cls, storage: RDBStorage, url: str, study: Study, space: Space) -> list[Start]:
+        """The starts of a new study. Before it is made: what has no such starts is not begun."""
+        if study.name in optuna.get_all_study_names(storage):
+            kept = optuna.load_study(study_name=study.name, storage=storage).user_attrs
+            if "settings" in kept:
+                return []
+        earlier = study.search.warm_start
+        view = cls.read(storage, url, earlier).view() if earlier is not None else None
+        return starts_of(study, space, view)
 
     @classmethod
     def read(cls, storage: RDBStorage, url: str, name: str) -> "Ledger":
@@ -111,10 +127,13 @@ class Ledger:
         """
         trials = self._study.get_trials(deepcopy=False)
         left = next((trial for trial in trials if trial.state == TrialState.RUNNING), None)
-        if left is None and len(trials) >= study.search.trials:
+        asked = [trial for trial in trials if trial.state != TrialState.WAITING]
+        if left is None and len(asked) >= study.search.trials:
             return None
-        number = len(trials) if left is None else left.number
-        self._study.sampler = sampler(study.search.sampler, study.search.seed, number)
+        # Starts wait from the beginning, with the first numbers.
+        number = len(asked) if left is None else left.number
+        name = self._study.user_attrs["sampler"]
+        self._study.sampler = sampler(name, study.search.seed, number)
         return self._study.ask() if left is None else Trial(self._study, left._trial_id)
 
     def settle(self, trial: Trial) -> bool:
@@ -125,18 +144,41 @@ class Ledger:
         self._tell(trial, Record.from_dict(stored))
         return True
 
-    def write(self, trial: Trial, record: Record) -> None:
-        """Keep a trial's record and tell Optuna what came of it."""
+    def write(self, trial: Trial, record: Record, asked: int | None = None) -> None:
+        """Keep a trial's record and tell Optuna what came of it.
+
+        Args:
+            trial: As ``next`` gave it.
+            record: How it ended.
+            asked: The target in FLOPs that it was to meet, where targets are searched.
+        """
+        if asked is not None and CONSTRAINT not in trial.constraints:
+            dense = self._study.user_attrs["dense"]["flops"]
+            trial.set_constraint(CONSTRAINT, violation(record, asked, self._least, dense))
         trial.set_user_attr("record", record.to_dict())
         self._tell(trial, record)
 
     def _tell(self, trial: Trial, record: Record) -> None:
-        state = _STATES[record.state]
-        values = [record.accuracy, record.flops][: len(self._study.directions)]
-        if state == TrialState.COMPLETE and None not in values:
-            self._study.tell(trial, [float(value) for value in values if value is not None])
-        else:
-            self._study.tell(trial, state=state)
+        one_objective = len(self._study.directions) == 1
+        if record.state == "stopped" and one_objective and record.accuracy is not None:
+            trial.report(record.accuracy, record.epochs)
+        earlier = _records(self._study.get_trials(deepcopy=False))
+        told = verdict(record, earlier, self._directions, self._least)
+        self._study.tell(trial, told.values, state=told.state)
+
+    @property
+    def _directions(self) -> tuple[str, ...]:
+        return tuple(direction.name.lower() for direction in self._study.directions)
+
+    @property
+    def spread(self) -> dict[str, Any] | None:
+        """What was kept of trainings repeated with other seeds; None before."""
+        kept: dict[str, Any] | None = self._study.user_attrs.get("spread")
+        return kept
+
+    @spread.setter
+    def spread(self, spread: dict[str, Any]) -> None:
+        self._study.set_user_attr("spread", spread)
 
     def set_dense_accuracy(self, accuracy: float | None) -> None:
         """Keep the dense network's validation accuracy, once it is known."""
@@ -158,9 +200,9 @@ class Ledger:
         counts: dict[str, int] = {}
         for record in records:
             counts[record.state] = counts.get(record.state, 0) + 1
-        if running := len(trials) - len(records):
+        if running := sum(trial.state == TrialState.RUNNING for trial in trials):
             counts["running"] = running
-        directions = tuple(direction.name.lower() for direction in self._study.directions)
+        directions = self._directions
         dense = kept["dense"]
         return StudyView(
             name=name,

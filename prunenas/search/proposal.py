@@ -5,9 +5,13 @@ from typing import Any, Protocol
 
 from prunenas.architecture import ChannelGroup, Space
 from prunenas.spec import Study
+from prunenas.spec.objective import Objective
 from prunenas.spec.space import Domain
 from prunenas.spec.study import MethodEntry
 from prunenas.trial import Candidate
+
+TARGET = "flops_ratio"
+"""The parameter that says what share of the dense network's FLOPs a trial is to meet."""
 
 
 class Suggests(Protocol):
@@ -40,7 +44,8 @@ def propose(trial: Suggests, study: Study, space: Space) -> Candidate:
 
     Parameters are called ``ratio/GROUP`` (or ``ratio/stage 2``, ``ratio/network``) and by the
     names of a method's fields; where a study has several methods, ``method`` is searched and the
-    method's name stands before its parameters.
+    method's name stands before its parameters. Where a range of FLOPs is asked for,
+    ``flops_ratio`` is what the candidate has to meet.
     """
     several = len(study.methods) > 1
     entries = {entry.name: entry for entry in study.methods}
@@ -53,7 +58,7 @@ def propose(trial: Suggests, study: Study, space: Space) -> Candidate:
         for field, domain in entry.searched.items()
     }
     ratios = _ratios(trial, prefix, entry, space.groups)
-    budget = study.objective.flops_ratio
+    budget = _budget(trial, study.objective)
     seed = study.search.seed
     return Candidate(
         number=trial.number,
@@ -71,6 +76,17 @@ def propose(trial: Suggests, study: Study, space: Space) -> Candidate:
             "method": seed + trial.number,
         },
     )
+
+
+def _budget(trial: Suggests, objective: Objective) -> float | None:
+    """The share of the dense network's FLOPs this trial is to meet: fixed, or drawn from a range.
+
+    On a logarithmic scale: as many trials halve the FLOPs from 1 to 0.5 as from 0.2 to 0.1.
+    """
+    if objective.range is None:
+        return objective.budget
+    low, high = objective.range
+    return trial.suggest_float(TARGET, low, high, log=True)
 
 
 def _ratios(

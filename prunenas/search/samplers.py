@@ -5,34 +5,110 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, QMCSampler, RandomSampler
+
+from prunenas.architecture import Space
+from prunenas.spec import Study
+
+_FEW = 10
+"""Trials that tpe and gp draw at random before they learn; a study of no more learns nothing."""
+
+_GP_TRIALS, _GP_DIMENSIONS = 200, 30
+"""Where a Gaussian process is still quick: a proposal after 300 trials takes it seconds."""
+
+_NSGA2_TRIALS = 500
+"""From here on a population has generations enough; before, its trials are spent on few."""
 
 
-def _tpe(seed: int) -> BaseSampler:
+def resolved(study: Study, space: Space) -> str:
+    """The sampler that a study means: its own, or for ``auto`` the first of these that fits.
+
+    ==========  ====================================================================================
+    ``tpe``     several methods (parameters of one don't exist for another; the others ignore that)
+    ``qmc``     at most 10 trials: too few to learn from, so spread evenly
+    ``nsga2``   two objectives and more than 500 trials
+    ``gp``      at most 200 trials, at most 30 parameters, all of them numbers, and no stopper (a
+                Gaussian process learns nothing from a stopped trial)
+    ``tpe``     everything else
+    ==========  ====================================================================================
+
+    Args:
+        study: Its methods, objective, trials and stopper decide.
+        space: The channel groups of its dense network.
+    """
+    search = study.search
+    if search.sampler != "auto":
+        return search.sampler
+    if len(study.methods) > 1:
+        return "tpe"
+    if search.trials <= _FEW:
+        return "qmc"
+    entry = study.methods[0]
+    if study.objective.minimize is not None and search.trials > _NSGA2_TRIALS:
+        return "nsga2"
+    widths = entry.space.widths
+    knobs = len(widths.knobs(space.groups)) if widths is not None else 0
+    numeric = all(domain.choices is None for domain in entry.searched.values())
+    target = study.objective.range is not None
+    small = knobs + len(entry.searched) + target <= _GP_DIMENSIONS and search.trials <= _GP_TRIALS
+    return "gp" if small and numeric and search.stopper == "none" else "tpe"
+
+
+def _mixed(seed: int, trial: int) -> int:
+    return int(np.random.SeedSequence([seed, trial]).generate_state(1)[0])
+
+
+def _tpe(seed: int, trial: int) -> BaseSampler:
     # Multivariate, because good widths depend on each other; grouped, because the parameters of
     # one method don't exist for another.
-    return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+    return optuna.samplers.TPESampler(seed=_mixed(seed, trial), multivariate=True, group=True)
 
 
-def _nsga2(seed: int) -> BaseSampler:
-    return optuna.samplers.NSGAIISampler(seed=seed, population_size=20)
+def _nsga2(seed: int, trial: int) -> BaseSampler:
+    return optuna.samplers.NSGAIISampler(seed=_mixed(seed, trial), population_size=20)
 
 
-def _gp(seed: int) -> BaseSampler:
-    return optuna.samplers.GPSampler(seed=seed)
+def _gp(seed: int, trial: int) -> BaseSampler:
+    return optuna.samplers.GPSampler(seed=_mixed(seed, trial))
 
 
-def _random(seed: int) -> BaseSampler:
-    return optuna.samplers.RandomSampler(seed=seed)
+def _random(seed: int, trial: int) -> BaseSampler:
+    return RandomSampler(seed=_mixed(seed, trial))
 
 
-SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
+class _Point(QMCSampler):
+    """One point of a scrambled Sobol sequence: a trial's is the one of its number.
+
+    Optuna counts points in the storage as they are drawn, so that a trial that was interrupted
+    and goes on would draw another one.
+    """
+
+    def __init__(self, seed: int, trial: int) -> None:
+        super().__init__(
+            seed=seed,
+            scramble=True,
+            independent_sampler=RandomSampler(seed=_mixed(seed, trial)),
+            warn_asynchronous_seeding=False,
+            warn_independent_sampling=False,
+        )
+        self._point = trial
+
+    def _find_sample_id(
+        self, study: optuna.Study, search_space: dict[str, BaseDistribution]
+    ) -> int:
+        del study, search_space
+        return self._point
+
+
+SAMPLERS: Mapping[str, Callable[[int, int], BaseSampler]] = {
     "tpe": _tpe,
     "nsga2": _nsga2,
     "gp": _gp,
     "random": _random,
+    "qmc": _Point,
 }
-"""From a sampler's name in a study file to what makes it from a seed."""
+"""From a sampler's name to what makes it from the study's seed and a trial's number."""
 
 
 def sampler(name: str, seed: int, trial: int) -> BaseSampler:
@@ -47,7 +123,6 @@ def sampler(name: str, seed: int, trial: int) -> BaseSampler:
         seed: The study's seed, at least 0.
         trial: The trial's number, at least 0.
     """
-    mixed = int(np.random.SeedSequence([seed, trial]).generate_state(1)[0])
     with warnings.catch_warnings():  # of options that Optuna calls experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return SAMPLERS[name](mixed)
+        return SAMPLERS[name](seed, trial)

@@ -15,7 +15,7 @@ class StudyView:
         name: The study's name.
         text: The study's YAML, as it was read.
         objective: As in the YAML, ``{"maximize": "accuracy", "minimize": "flops"}`` or
-            ``{"maximize": "accuracy", "flops_ratio": 0.5}``.
+            ``{"maximize": "accuracy", "flops_ratio": 0.5}``; a range is a list of two.
         directions: ``maximize`` or ``minimize`` for each objective.
         trials_total: How many trials the study asks for.
         records: Every finished trial, in order of its number.

@@ -8,13 +8,13 @@
 
 from prunenas.spec.laws import check_widths
 from prunenas.spec.load import check, known_spaces, load_space, load_study
+from prunenas.spec.objective import Objective, SearchSection
+from prunenas.spec.recipe import load_recipe
 from prunenas.spec.space import Domain, RatioRange, SearchSpace, Widths
 from prunenas.spec.study import (
     DataSection,
     MethodEntry,
     ModelSection,
-    Objective,
-    SearchSection,
     Study,
 )
 
@@ -32,6 +32,7 @@ __all__ = [
     "check",
     "check_widths",
     "known_spaces",
+    "load_recipe",
     "load_space",
     "load_study",
 ]

@@ -13,8 +13,9 @@ from prunenas.errors import unknown
 from prunenas.methods import METHODS, Method
 from prunenas.spec.document import Document, Mistake, Place
 from prunenas.spec.mistakes import validate
+from prunenas.spec.objective import Objective
 from prunenas.spec.space import Domain, SearchSpace
-from prunenas.spec.study import Objective, default_domain, is_whole
+from prunenas.spec.study import default_domain, is_whole
 
 
 @dataclass(frozen=True)

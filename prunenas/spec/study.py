@@ -12,10 +12,9 @@ from prunenas.architecture import check_source
 from prunenas.data import DATASETS
 from prunenas.errors import SourceError, unknown
 from prunenas.methods import METHODS, Method
+from prunenas.spec.objective import Objective, SearchSection
 from prunenas.spec.space import Domain, SearchSpace, Section
 from prunenas.training import Recipe
-
-Sampler = Literal["tpe", "nsga2", "gp", "random"]
 
 
 def _study_name(name: str) -> str:
@@ -129,44 +128,6 @@ class MethodEntry(Section):
         return self.kind(**{**self.hyperparameters, **searched})
 
 
-class Objective(Section):
-    """What is wanted: a trade of accuracy against FLOPs, or accuracy at a fixed budget."""
-
-    maximize: Literal["accuracy"] = Field(
-        description="`accuracy`: share in [0, 1], validation split"
-    )
-    minimize: Literal["flops"] | None = Field(
-        default=None, description="`flops`: the study searches the whole front"
-    )
-    flops_ratio: float | None = Field(
-        default=None,
-        gt=0,
-        le=1,
-        description="Or a budget: the share of the dense network's FLOPs every architecture meets",
-    )
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> Self:
-        if (self.minimize is None) == (self.flops_ratio is None):
-            have = "neither is" if self.minimize is None else "both are"
-            raise ValueError(f"either `minimize: flops` or flops_ratio must be given, but {have}")
-        return self
-
-
-class SearchSection(Section):
-    """How the candidates are proposed."""
-
-    sampler: Sampler = Field(
-        default="tpe",
-        description="tpe: tree-structured Parzen estimator; nsga2: evolution; "
-        "gp: Gaussian process; random",
-    )
-    trials: int = Field(ge=1, description="How many candidates are tried, all runs together")
-    seed: int = Field(
-        default=0, ge=0, lt=2**31, description="Seed of the sampler, and of all trials' seeds"
-    )
-
-
 class Study(Section):
     """A study: one dense network, one data set, some methods, one objective.
 
@@ -187,6 +148,14 @@ class Study(Section):
 
     _text: str = PrivateAttr(default="")
     _path: Path | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _another_one(self) -> Self:
+        if self.search.warm_start == self.name:
+            raise ValueError(
+                f"search.warm_start must name another study, but {self.name!r} is this one"
+            )
+        return self
 
     @property
     def text(self) -> str:

@@ -81,6 +81,7 @@ def trial_tags(record: Mapping[str, Any]) -> dict[str, str]:
         "prunenas.state": record["state"],
         "prunenas.method": record["method"],
         "prunenas.reason": record.get("reason"),
+        "prunenas.start": record.get("start"),
         "prunenas.architecture": record.get("digest"),
         "mlflow.note.content": trial_note(record),
     }
@@ -104,8 +105,13 @@ def trial_points(record: Mapping[str, Any]) -> list[Point]:
     for done, epoch in enumerate(curve, 1):
         # The record has no time for each epoch; they last about as long as each other.
         when = start + (end - start) * done // len(curve)
-        points += _points(epoch, _CURVES, when, int(epoch["epoch"]))
+        points += epoch_points(epoch, when)
     return points
+
+
+def epoch_points(epoch: Mapping[str, Any], when: int) -> list[Point]:
+    """A point for each curve; what is not finite is left out."""
+    return _points(epoch, _CURVES, when, int(epoch["epoch"]))
 
 
 def trial_note(record: Mapping[str, Any]) -> str:

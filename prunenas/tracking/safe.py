@@ -1,16 +1,11 @@
 """Tracking that never ends a study."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from prunenas.errors import TrackingError
-from prunenas.tracking.reach import check_reachable
+from prunenas.tracking.late import Late
 from prunenas.tracking.tracker import Tracker
-
-_PAUSE = 30.0
-_LONGEST_PAUSE = 600.0
 
 
 class SafeTracker:
@@ -31,11 +26,7 @@ class SafeTracker:
         """Wrap ``tracker``; ``warn`` is told of the first trouble, in one line."""
         self._tracker = tracker
         self._warn = warn
-        self._clock = clock
-        self._late: deque[tuple[str, Callable[[], object]]] = deque()
-        self._pause = 0.0
-        self._retry_at = 0.0
-        self._warned = False
+        self._late = Late(tracker, self._tell, clock=clock)
 
     @property
     def late(self) -> int:
@@ -53,7 +44,7 @@ class SafeTracker:
         started: str | None = None,
     ) -> None:
         """As :meth:`Tracker.open_study`."""
-        self._do(
+        self._late.do(
             "open",
             lambda: self._tracker.open_study(
                 name,
@@ -67,7 +58,7 @@ class SafeTracker:
 
     def log_trial(self, record: Mapping[str, Any], dense_widths: Mapping[str, int]) -> None:
         """As :meth:`Tracker.log_trial`."""
-        self._do("trial", lambda: self._tracker.log_trial(record, dense_widths))
+        self._late.do("trial", lambda: self._tracker.log_trial(record, dense_widths))
 
     def log_front(
         self,
@@ -77,8 +68,7 @@ class SafeTracker:
     ) -> None:
         """As :meth:`Tracker.log_front`; of several that are late only the newest is written."""
         front, records, dense = tuple(front), tuple(records), dict(dense)
-        self._late = deque(call for call in self._late if call[0] != "front")
-        self._do("front", lambda: self._tracker.log_front(front, records, dense))
+        self._late.do("front", lambda: self._tracker.log_front(front, records, dense), newest=True)
 
     def sync(
         self,
@@ -89,53 +79,15 @@ class SafeTracker:
     ) -> None:
         """As :meth:`Tracker.sync`."""
         records, front, dense = tuple(records), tuple(front), dict(dense)
-        self._do("sync", lambda: self._tracker.sync(records, dense_widths, front, dense))
+        self._late.do("sync", lambda: self._tracker.sync(records, dense_widths, front, dense))
 
     def close_study(self, state: str) -> None:
         """As :meth:`Tracker.close_study`; what is late is tried once more, pause or not."""
-        self._retry_at = 0.0
-        self._do("close", lambda: self._tracker.close_study(state))
+        self._late.do("close", lambda: self._tracker.close_study(state), now=True)
 
-    def _do(self, kind: str, call: Callable[[], object]) -> None:
-        self._late.append((kind, call))
-        if self._clock() < self._retry_at:
-            return
-        kept: deque[tuple[str, Callable[[], object]]] = deque()
-        while self._late:
-            kind, call = self._late.popleft()
-            try:
-                call()
-            except Exception as error:  # a study that has trained for hours must not end here
-                kept.append((kind, call))
-                self._tell(error)
-                if not self._goes_on():
-                    break
-        self._late = kept + self._late
-        if self._late:
-            self._pause = min(max(2 * self._pause, _PAUSE), _LONGEST_PAUSE)
-            self._retry_at = self._clock() + self._pause
-        else:
-            self._pause = self._retry_at = 0.0
-
-    def _goes_on(self) -> bool:
-        """Whether the next late call may succeed where one failed: not if nobody listens."""
-        if not self._tracker.is_open:
-            return False
-        try:
-            check_reachable(self._tracker.config.uri)
-        except TrackingError:
-            return False
-        return True
-
-    def _tell(self, error: Exception) -> None:
-        if self._warned:
-            return
-        self._warned = True
-        text = (
-            str(error) if isinstance(error, TrackingError) else f"{type(error).__name__}: {error}"
-        )
+    def _tell(self, trouble: str) -> None:
         name = self._tracker.name or "STUDY"
         self._warn(
-            f"tracking: {text}; the study goes on, and what is missing is written later "
+            f"tracking: {trouble}; the study goes on, and what is missing is written later "
             f"(`prunenas track {name}`, or the next run)"
         )

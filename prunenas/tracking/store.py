@@ -99,23 +99,8 @@ class Store:
 
     def open(self, experiment: str, name: str, identity: str, started: int | None) -> StudyRuns:
         """Find or create the parent run that bears ``identity``, and find its children."""
-        parents = self._search(experiment, "tags.`prunenas.role` = 'study'")
-        mine = [run for run in parents if run.data.tags.get("prunenas.identity") == identity]
-        parent = mine[0] if mine else None
-        if parent is None:
-            tags = {
-                "prunenas.role": "study",
-                "prunenas.study": name,
-                "prunenas.identity": identity,
-            }
-            parent = self._create(experiment, name, tags, started)
-        runs = StudyRuns(
-            run_id=parent.info.run_id,
-            status=parent.info.status,
-            params=dict(parent.data.params),
-            tags=dict(parent.data.tags),
-            figures=dict(parent.data.metrics),
-        )
+        runs = self.find(experiment, "study", identity)
+        runs = runs or self.create(experiment, "study", name, identity, started)
         for run in self._search(experiment, f"tags.mlflow.parentRunId = '{runs.run_id}'"):
             number = run.data.tags.get("prunenas.trial", "")
             if not number.isdecimal():
@@ -135,6 +120,24 @@ class Store:
             runs.children[int(number)] = keep
             self._client.delete_run(drop.run_id)
         return runs
+
+    def find(self, experiment: str, role: str, identity: str) -> StudyRuns | None:
+        """Find the run of a role (``study``, ``training``) that bears ``identity``."""
+        for run in self._search(experiment, f"tags.`prunenas.role` = '{role}'"):
+            if run.data.tags.get("prunenas.identity") == identity:
+                return _found(run)
+        return None
+
+    def create(
+        self, experiment: str, role: str, name: str, identity: str, started: int | None
+    ) -> StudyRuns:
+        """Create a run of a role that bears ``identity``."""
+        tags = {
+            "prunenas.role": role,
+            f"prunenas.{role}": name,
+            "prunenas.identity": identity,
+        }
+        return _found(self._create(experiment, name, tags, started))
 
     def create_child(
         self, experiment: str, runs: StudyRuns, number: int, name: str, study: str, started: int
@@ -221,6 +224,16 @@ class Store:
             token = page.token
             if not token:
                 return runs
+
+
+def _found(run: "Run") -> StudyRuns:
+    return StudyRuns(
+        run_id=run.info.run_id,
+        status=run.info.status,
+        params=dict(run.data.params),
+        tags=dict(run.data.tags),
+        figures=dict(run.data.metrics),
+    )
 
 
 def _now() -> int:

@@ -20,7 +20,7 @@ from prunenas.training.health import (
     require_usable_scale,
     within_memory,
 )
-from prunenas.training.metrics import EpochMetrics, Metrics, Training
+from prunenas.training.metrics import UNKNOWN, EpochMetrics, Metrics, Training
 from prunenas.training.outputs import cross_entropy, hits, logits_of
 from prunenas.training.precision import Numerics
 from prunenas.training.recipe import Recipe
@@ -54,7 +54,8 @@ def train(
     Args:
         network: Answers images ``(N, C, H, W)`` with logits ``(N, classes)``, or with a tuple of
             them and auxiliary logits. Ends on the device, in train mode.
-        data: Only its training and validation splits are read.
+        data: Only its training and validation splits are read; the latter may be empty, but then
+            nobody notices a dead network.
         recipe: How.
         epochs: How many, if not ``recipe.epochs``; see ``Recipe.epochs_for``.
         seed: Of batch order, augmentation and dropout, not of the weights the network comes with.
@@ -134,6 +135,8 @@ class _Run:
         started = time.perf_counter()
         with _random_numbers(self.seed, epoch, self.numerics.device):
             train, lr = self._pass(epoch)
+        if not len(self.data.validation):
+            return EpochMetrics(epoch + 1, train, UNKNOWN, lr, time.perf_counter() - started)
         validation, constant = measure(
             self.network, self.data.validation, self.numerics, classes=self.data.classes
         )

@@ -1,5 +1,6 @@
 """What a training says of itself: values without behaviour, small enough for a record."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -16,6 +17,10 @@ class Metrics:
     accuracy: float
 
 
+UNKNOWN = Metrics(loss=math.nan, accuracy=math.nan)
+"""Of a split without images."""
+
+
 @dataclass(frozen=True)
 class EpochMetrics:
     """One finished epoch.
@@ -24,7 +29,8 @@ class EpochMetrics:
         epoch: Epochs finished so far, from 1.
         train: Running means over the epoch, in train mode, while the weights change. The loss is
             the one that is minimised: label smoothing and auxiliary heads included.
-        validation: The validation split after the epoch, in eval mode, plain cross-entropy.
+        validation: The validation split after the epoch, in eval mode, plain cross-entropy;
+            ``UNKNOWN`` where it has no images.
         lr: Learning rate of the epoch's last step.
         seconds: Wall time of the epoch, its validation included.
     """
