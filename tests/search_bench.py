@@ -24,11 +24,9 @@ from search_strategies import (
     Model,
     Mutation,
     OptunaRatios,
-    asha,
     forecast,
-    median,
     never,
-    pareto,
+    rule,
 )
 from search_table import PATH, Table
 
@@ -43,7 +41,7 @@ class Strategy:
     """A way of searching: a proposer made for a grid and a seed, and a stopper."""
 
     proposer: Callable[[Grid, int], Proposer]
-    stopper: Stopper = never
+    stopper: Callable[[Table], Stopper] = lambda table: never
 
 
 def plain(name: str, **settings: Any) -> Callable[[Grid, int], Proposer]:
@@ -61,6 +59,11 @@ def mutation(**settings: Any) -> Callable[[Grid, int], Proposer]:
     return lambda grid, seed: Mutation(grid, seed, **settings)
 
 
+def by(name: str) -> Callable[[Table], Stopper]:
+    """One of the engine's stoppers."""
+    return lambda table: rule(name, table)
+
+
 EVEN = (0.5, 0.25, 0.75, 0.125)
 """FLOPs shares of the uniform starts that a study tries where its file doesn't say otherwise."""
 
@@ -73,31 +76,35 @@ STRATEGIES: Mapping[str, Strategy] = {
     "random, log": Strategy(plain("random", log=True)),
     "nsga2, log": Strategy(plain("nsga2", log=True)),
     "tpe, log": Strategy(plain("tpe", log=True)),
-    "gp, log": Strategy(plain("gp", log=True)),
     # Proportions, projected onto a FLOPs target that is searched too.
     "random, target": Strategy(plain("random", log=True, target=True)),
     "nsga2, target": Strategy(plain("nsga2", log=True, target=True)),
     "tpe, target": Strategy(plain("tpe", log=True, target=True)),
     "tpe, target, starts": Strategy(plain("tpe", log=True, target=True, starts=SPREAD)),
-    "gp, target, starts": Strategy(plain("gp", log=True, target=True, starts=SPREAD)),
-    "tpe, target, starts, pareto": Strategy(
-        plain("tpe", log=True, target=True, starts=SPREAD), pareto((2, 4), 0.05)
-    ),
     # Local search without a model.
     "mutation": Strategy(mutation()),
-    "mutation, pareto": Strategy(mutation(), pareto((2, 4), 0.05)),
     # FLOPs known, accuracy modelled.
     "frontier": Strategy(model()),
     "frontier, two starts": Strategy(model(starts=(1.0, 0.006))),
     "frontier, even starts": Strategy(model(starts=EVEN)),
     "frontier, dense and even starts": Strategy(model(starts=(1.0, 0.5, 0.25, 0.125))),
-    "frontier, median": Strategy(model(), median((2, 4))),
-    "frontier, asha": Strategy(model(), asha((2, 4))),
-    "frontier, pareto": Strategy(model(), pareto((2, 4), 0.05)),
-    "frontier, late pareto": Strategy(model(), pareto((4, 6), 0.1)),
-    "frontier, forecast": Strategy(model(), forecast((4, 5, 6))),
-    "frontier, forecast, learnt from": Strategy(model(partial=True), forecast((4, 5, 6))),
+    # Stoppers, with a sampler that has much to stop and with one that has little.
+    "tpe, pareto": Strategy(plain("tpe"), by("pareto")),
+    "tpe, median": Strategy(plain("tpe"), by("median")),
+    "tpe, asha": Strategy(plain("tpe"), by("asha")),
+    "tpe, forecast": Strategy(plain("tpe"), lambda table: forecast((4, 5, 6))),
+    "frontier, pareto": Strategy(model(), by("pareto")),
+    "frontier, median": Strategy(model(), by("median")),
+    "frontier, asha": Strategy(model(), by("asha")),
+    "frontier, forecast": Strategy(model(), lambda table: forecast((4, 5, 6))),
+    "frontier, forecast, learnt from": Strategy(
+        model(partial=True), lambda table: forecast((4, 5, 6))
+    ),
+    # What `auto` came to before: Optuna's Gaussian process; seconds a proposal.
+    "gp, starts": Strategy(plain("gp", starts=EVEN)),
+    "gp, target, starts": Strategy(plain("gp", log=True, target=True, starts=SPREAD)),
 }
+
 
 def measured(
     table: Table, names: Sequence[str], seeds: int, epochs: int
@@ -107,13 +114,14 @@ def measured(
     found: dict[str, list[dict[str, Any]]] = {}
     for name in names:
         strategy, began = STRATEGIES[name], time.monotonic()
+        stopper = strategy.stopper(table)
         runs = []
         for seed in range(seeds):
             done = replay(
                 table,
                 measure,
                 strategy.proposer(grid, seed),
-                strategy.stopper,
+                stopper,
                 # The table's seeds take turns, the same for every strategy: runs are pairs.
                 seed=seed % table.curves.shape[1],
                 epochs=epochs,

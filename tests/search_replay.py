@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from search_table import Table
 
+from prunenas.search.surrogate import front_rows
+
 CHANCE = 0.1
 """Accuracy of the hypervolume's reference point: ten classes guessed. Its FLOPs share is 1."""
 
@@ -85,15 +87,6 @@ class Replay:
         return float(self.regret[index]), float(self.simple[index])
 
 
-def front(shares: NDArray[np.float64], accuracies: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Indices of the points that no other is at least as good as in both, by ascending share."""
-    order = np.lexsort((-accuracies, shares))
-    best = np.maximum.accumulate(accuracies[order])
-    better = np.r_[True, accuracies[order][1:] > best[:-1]]
-    found: NDArray[np.int64] = order[better]
-    return found
-
-
 def hypervolume(
     shares: NDArray[np.float64], accuracies: NDArray[np.float64], *, low: float = CHANCE
 ) -> float:
@@ -103,7 +96,7 @@ def hypervolume(
     """
     if not len(shares):
         return 0.0
-    kept = front(shares, accuracies)
+    kept = front_rows(shares, accuracies)
     edges = np.minimum(np.r_[shares[kept], 1.0], 1.0)
     heights = np.maximum(accuracies[kept] - low, 0.0)
     return float((np.diff(edges) * heights).sum())
@@ -133,7 +126,7 @@ class Measure:
         shares = np.array([trial.share for trial in done])
         seen = np.array([trial.accuracy for trial in done])
         true = self.table.accuracy[rows]
-        shown = front(shares, seen) if done else rows
+        shown = front_rows(shares, seen) if done else rows
         volume = hypervolume(shares[shown], true[shown])
         gaps = []
         for budget, best in zip(BUDGETS, self.best, strict=True):

@@ -8,11 +8,13 @@ from functools import cached_property
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from search_replay import Stopper, Trial, front
+from search_replay import Stopper, Trial
 from search_table import Table
 
 from prunenas.search.samplers import sampler
-from prunenas.search.surrogate import most_promising
+from prunenas.search.stoppers import SHARES, Curve, Noise, epoch_at
+from prunenas.search.stoppers import Stopper as Rule
+from prunenas.search.surrogate import front_rows, most_promising
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -175,7 +177,7 @@ class Mutation:
         rows, shares, accuracies = complete(history)
         tried = {trial.row for trial in history}
         least = np.log(self.grid.table.shares.min())
-        kept = front(shares, accuracies)
+        kept = front_rows(shares, accuracies)
         row = -1
         for _ in range(20):
             target = self._random.uniform(least, 0.0)
@@ -220,7 +222,7 @@ class Model:
             rows, accuracies = np.r_[rows, more], np.r_[accuracies, guessed]
             shares = self.grid.table.shares[rows]
             noise = np.r_[noise, doubt]
-        kept = front(shares, accuracies)
+        kept = front_rows(shares, accuracies)
         candidates = self._candidates(rows[kept], {trial.row for trial in history})
         best = most_promising(
             self.grid.logs[rows],
@@ -271,27 +273,21 @@ def never(share: float, seen: Sequence[float], history: Sequence[Trial]) -> bool
     return False
 
 
-def pareto(rungs: Sequence[int], margin: float) -> Stopper:
-    """Stop at a rung what a network that costs no more was better than, then, by the margin."""
+def rule(name: str, table: Table) -> Stopper:
+    """One of the engine's stoppers, with the noise that a study measures before its first trial."""
+    (row,) = Grid(table).uniform((0.5,))
+    epochs = table.curves.shape[2]
+    spread = {s: float(table.curves[row, :, epoch_at(s, epochs) - 1].std(ddof=1)) for s in SHARES}
+    noise = Noise(int(table.conditions["validation_images"]), spread)
+    dense = table.flops[table.dense]
 
     def stops(share: float, seen: Sequence[float], history: Sequence[Trial]) -> bool:
-        epoch = len(seen)
-        return epoch in rungs and any(
-            other.share <= share
-            and len(other.curve) >= epoch
-            and other.curve[epoch - 1] >= seen[-1] + margin
-            for other in history
+        others = tuple(
+            Curve(round(trial.share * dense), epochs, trial.curve)
+            for trial in history
+            if trial.curve and not trial.reused
         )
-
-    return stops
-
-
-def median(rungs: Sequence[int], warm: int = 5) -> Stopper:
-    """Stop at a rung what is below the median of all trials then, whatever they cost."""
-
-    def stops(share: float, seen: Sequence[float], history: Sequence[Trial]) -> bool:
-        then = [other.curve[len(seen) - 1] for other in history if len(other.curve) >= len(seen)]
-        return len(seen) in rungs and len(then) >= warm and seen[-1] < float(np.median(then))
+        return Rule(name, others, noise).stops(Curve(round(share * dense), epochs, tuple(seen)))
 
     return stops
 
@@ -314,29 +310,5 @@ def forecast(rungs: Sequence[int], deviations: float = 2.0, warm: int = 8) -> St
         slope, base = np.polyfit(then, last, 1)
         left = np.sqrt(np.sum((last - base - slope * then) ** 2) / (len(done) - 2))
         return bool(base + slope * seen[-1] + deviations * left < max(cheaper))
-
-    return stops
-
-
-def asha(rungs: Sequence[int], keep: float = 0.5) -> Stopper:
-    """Stop at a rung what isn't in the best share of trials by non-dominated rank."""
-
-    def stops(share: float, seen: Sequence[float], history: Sequence[Trial]) -> bool:
-        epoch = len(seen)
-        then = [
-            (o.share, o.curve[epoch - 1]) for o in history if len(o.curve) >= epoch and not o.reused
-        ]
-        if epoch not in rungs or not then:
-            return False
-        shares = np.array([point[0] for point in then] + [share])
-        accuracies = np.array([point[1] for point in then] + [seen[-1]])
-        left, above = np.arange(len(shares)), 0
-        while above < keep * len(shares):
-            layer = left[front(shares[left], accuracies[left])]
-            if len(shares) - 1 in layer:
-                return False
-            above += len(layer)
-            left = np.setdiff1d(left, layer)
-        return True
 
     return stops

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from search_bench import STRATEGIES
-from search_replay import Measure, Trial, front, hypervolume, replay
-from search_strategies import Grid, asha, forecast, median, never, pareto
+from search_replay import Measure, Trial, hypervolume, replay
+from search_strategies import Grid, forecast, never, rule
 from search_table import PATH, RATIOS, RECIPE, Table, machine, setting, trained
 
-from prunenas.search.surrogate import Surrogate, expected_gain
+from prunenas.search.surrogate import Surrogate, expected_gain, front_rows
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def brute(points: list[tuple[float, float]], steps: int = 400) -> float:
 
 def test_hypervolume_by_hand_and_by_counting() -> None:
     shares, accuracies = np.array([0.5, 0.2, 0.6, 0.2]), np.array([0.9, 0.5, 0.8, 0.4])
-    assert front(shares, accuracies).tolist() == [1, 0]
+    assert front_rows(shares, accuracies).tolist() == [1, 0]
     by_hand = (0.5 - 0.2) * 0.5 + (1 - 0.5) * 0.9
     assert hypervolume(shares, accuracies, low=0.0) == pytest.approx(by_hand)
     assert hypervolume(shares, accuracies) == pytest.approx(0.3 * 0.4 + 0.5 * 0.8)
@@ -154,23 +154,21 @@ def test_stopped_trials_cost_what_they_took_and_are_not_handed_over() -> None:
     assert len(set(done.regret.tolist())) == 1
 
 
-def test_stoppers_by_hand() -> None:
-    def trial(share: float, *curve: float, complete: bool = True) -> Trial:
-        return Trial(0, share, curve, complete)
+def test_forecasts_by_hand() -> None:
+    line = [Trial(0, 0.1, (x, 2 * x), True) for x in np.linspace(0.1, 0.4, 8).tolist()]
+    stops = forecast((1,))
+    assert stops(0.2, [0.35], line)  # comes to 0.7, below 0.8
+    assert not stops(0.2, [0.41], line)
+    assert not stops(0.05, [0.1], line)  # nothing costs less
+    assert not stops(0.2, [0.1, 0.2], line)  # no rung
 
-    history = [trial(0.2, 0.3, 0.6), trial(0.6, 0.5, 0.9)]
-    stops = pareto((1,), 0.05)
-    assert stops(0.4, [0.2], history)
-    assert not stops(0.4, [0.28], history)  # within the margin
-    assert not stops(0.1, [0.1], history)  # nothing costs less
-    assert not stops(0.4, [0.2, 0.2], history)  # no rung
-    assert median((1,), warm=2)(0.1, [0.39], history)
-    assert not median((1,), warm=2)(0.1, [0.41], history)
-    assert asha((1,), keep=0.3)(0.7, [0.4], history)
-    assert not asha((1,), keep=0.3)(0.1, [0.1], history)
-    line = [trial(0.1, x, 2 * x) for x in np.linspace(0.1, 0.4, 8).tolist()]
-    assert forecast((1,))(0.2, [0.35], line)  # comes to 0.7, below 0.8
-    assert not forecast((1,))(0.2, [0.41], line)
+
+def test_the_engines_stoppers_are_asked(table: Table) -> None:
+    better = [Trial(0, 0.2, (0.5, 0.6, 0.7, 0.8), True)]
+    stops = rule("pareto", table)
+    assert stops(0.5, [0.1, 0.1], better)
+    assert not stops(0.1, [0.1, 0.1], better)
+    assert not stops(0.5, [0.5, 0.6], better)
 
 
 def test_projection_meets_targets_from_below(table: Table) -> None:
@@ -224,7 +222,7 @@ def test_searches_repeat(table: Table, name: str) -> None:
 
     def run() -> list[int]:
         proposer = strategy.proposer(grid, 3)
-        done = replay(table, measure, proposer, strategy.stopper, seed=1, epochs=96)
+        done = replay(table, measure, proposer, strategy.stopper(table), seed=1, epochs=96)
         return [trial.row for trial in done.trials]
 
     assert run() == run()
@@ -243,7 +241,7 @@ def test_knowing_the_flops_pays(table: Table) -> None:
                         table,
                         measure,
                         strategy.proposer(grid, seed),
-                        strategy.stopper,
+                        strategy.stopper(table),
                         seed=seed % 2,
                         epochs=160,
                     ).at_epochs(160)[0]

@@ -83,6 +83,15 @@ class Surrogate:
         return self._mean + self._scale * (cross @ self._weights), self._scale * np.sqrt(variance)
 
 
+def front_rows(shares: Floats, accuracies: Floats) -> NDArray[np.int64]:
+    """Indices of the points that no other is at least as good as in both, by ascending share."""
+    order = np.lexsort((-accuracies, shares))
+    best = np.maximum.accumulate(accuracies[order])
+    better = np.r_[True, accuracies[order][1:] > best[:-1]]
+    found: NDArray[np.int64] = order[better]
+    return found
+
+
 def expected_gain(
     shares: Floats, mean: Floats, deviation: Floats, front_shares: Floats, front_heights: Floats
 ) -> Floats:
@@ -132,9 +141,7 @@ def most_promising(
     model = Surrogate.fit(points, accuracies, doubts)
     # The front as the model believes it: a lucky seed must not close the door behind it.
     believed, _ = model.predict(points)
-    order = np.lexsort((-believed, shares))
-    stairs = np.r_[True, believed[order][1:] > np.maximum.accumulate(believed[order])[:-1]]
-    front = order[stairs]
+    front = front_rows(shares, believed)
     mean, deviation = model.predict(candidates)
     gain = expected_gain(candidate_shares, mean, deviation, shares[front], believed[front])
     return int(gain.argmax())
@@ -142,10 +149,11 @@ def most_promising(
 
 def _kernel(one: Floats, other: Floats, lengths: Floats) -> Floats:
     one, other = one / lengths, other / lengths
-    squares = ((one[:, None] - other[None]) ** 2).sum(axis=2)
-    distance = np.sqrt(5 * squares)
+    products = one @ other.T
+    squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * products
+    distance = np.sqrt(5 * np.maximum(squares, 0.0))
     # Matérn 5/2, and a slope: far from all that was tried, wider is still better.
-    kernel: Floats = (1 + distance + distance**2 / 3) * np.exp(-distance) + _SLOPE * one @ other.T
+    kernel: Floats = (1 + distance + distance**2 / 3) * np.exp(-distance) + _SLOPE * products
     return kernel
 
 
