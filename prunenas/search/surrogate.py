@@ -1,0 +1,168 @@
+"""What a study has learnt of its widths: a Gaussian process of accuracy, and what to try next.
+
+FLOPs follow from the widths in closed form, so that only the accuracy is uncertain. That makes the
+expected growth of the front's hypervolume exact and cheap, where a general optimiser of two
+objectives has to model both. numpy alone; milliseconds for hundreds of trials.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# For natural logarithms of ratios; distances grow with the root of the number of groups.
+_LENGTHS = (0.35, 0.6, 1.0, 1.75)
+_NOISES = (0.01, 0.03, 0.1)  # variances, as shares of the accuracies' variance
+_SLOPE = 0.3  # variance of the linear part
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """A fitted process: constant mean, a linear and a smooth part, noise. Made by ``fit``.
+
+    Attributes:
+        points: What it was fitted to, shape (points, dimensions).
+        lengths: By how much a dimension must change for the accuracy to be another.
+        noise: Variance of the accuracy of one training, seeds and all.
+    """
+
+    points: Floats
+    lengths: Floats
+    noise: float
+    _mean: float
+    _scale: float
+    _weights: Floats
+    _root: Floats
+
+    @classmethod
+    def fit(cls, points: Floats, values: Floats, doubts: Floats | None = None) -> "Surrogate":
+        """Choose lengths and noise by marginal likelihood, on a grid and then by coordinates.
+
+        Args:
+            points: Logarithms of ratios, shape (points, dimensions).
+            values: Accuracies, shape (points,).
+            doubts: Variances beyond the common noise, shape (points,); of values that were
+                extrapolated.
+        """
+        mean, scale = float(values.mean()), float(values.std()) or 1.0
+        scaled = (values - mean) / scale
+        extra = np.zeros(len(values)) if doubts is None else doubts / scale**2
+
+        def fitted(lengths: Floats, noise: float) -> tuple[float, Floats, Floats]:
+            root = np.linalg.cholesky(_kernel(points, points, lengths) + np.diag(noise + extra))
+            half = np.linalg.solve(root, scaled)
+            likelihood = -0.5 * float(half @ half) - float(np.log(np.diag(root)).sum())
+            return likelihood, root, np.linalg.solve(root.T, half)
+
+        ones = np.full(points.shape[1], math.sqrt(points.shape[1]))
+        best, length, noise = max(
+            (fitted(length * ones, noise)[0], length, noise)
+            for length in _LENGTHS
+            for noise in _NOISES
+        )
+        lengths = length * ones
+        for dimension in range(points.shape[1]):  # groups differ in weight
+            for factor in (0.5, 2.0):
+                other = lengths.copy()
+                other[dimension] *= factor
+                likelihood = fitted(other, noise)[0]
+                if likelihood > best:
+                    best, lengths = likelihood, other
+        _, root, weights = fitted(lengths, noise)
+        return cls(points, lengths, noise * scale**2, mean, scale, weights, root)
+
+    def predict(self, points: Floats) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the accuracy without noise, each of shape (points,)."""
+        cross = _kernel(points, self.points, self.lengths)
+        solved = np.linalg.solve(self._root, cross.T)
+        prior = 1.0 + _SLOPE * ((points / self.lengths) ** 2).sum(axis=1)
+        variance = np.maximum(prior - (solved**2).sum(axis=0), 1e-10)
+        return self._mean + self._scale * (cross @ self._weights), self._scale * np.sqrt(variance)
+
+
+def front_rows(shares: Floats, accuracies: Floats) -> NDArray[np.int64]:
+    """Indices of the points that no other is at least as good as in both, by ascending share."""
+    order = np.lexsort((-accuracies, shares))
+    best = np.maximum.accumulate(accuracies[order])
+    better = np.r_[True, accuracies[order][1:] > best[:-1]]
+    found: NDArray[np.int64] = order[better]
+    return found
+
+
+def expected_gain(
+    shares: Floats, mean: Floats, deviation: Floats, front_shares: Floats, front_heights: Floats
+) -> Floats:
+    """Expected growth of the front's hypervolume by each candidate, exactly.
+
+    A candidate's FLOPs are known, its accuracy is normal. It adds what lies above the front's
+    stairs to its right: the sum over stairs of width × E[max(accuracy − height, 0)]. The reference
+    point is the dense network's FLOPs at accuracy 0.
+
+    Args:
+        shares: FLOPs of the candidates as shares of the dense network's.
+        mean: Of their accuracies.
+        deviation: Of their accuracies, above 0.
+        front_shares: The front's FLOPs shares, ascending.
+        front_heights: Its accuracies, ascending.
+    """
+    edges = np.r_[0.0, front_shares, 1.0]
+    heights = np.r_[0.0, front_heights]
+    widths = np.maximum(edges[None, 1:] - np.maximum(edges[None, :-1], shares[:, None]), 0.0)
+    z = (mean[:, None] - heights) / deviation[:, None]
+    gains = deviation[:, None] * (_density(z) + z * _below(z))
+    total: Floats = (widths * gains).sum(axis=1)
+    return total
+
+
+def most_promising(
+    points: Floats,
+    accuracies: Floats,
+    shares: Floats,
+    candidates: Floats,
+    candidate_shares: Floats,
+    doubts: Floats | None = None,
+) -> int:
+    """The candidate that is expected to make the front grow most.
+
+    Args:
+        points: Logarithms of the ratios of what was trained, shape (points, dimensions).
+        accuracies: Theirs.
+        shares: Their FLOPs as shares of the dense network's.
+        candidates: Logarithms of ratios, shape (candidates, dimensions).
+        candidate_shares: Theirs.
+        doubts: See ``Surrogate.fit``.
+
+    Returns:
+        An index of ``candidates``.
+    """
+    model = Surrogate.fit(points, accuracies, doubts)
+    # The front as the model believes it: a lucky seed must not close the door behind it.
+    believed, _ = model.predict(points)
+    front = front_rows(shares, believed)
+    mean, deviation = model.predict(candidates)
+    gain = expected_gain(candidate_shares, mean, deviation, shares[front], believed[front])
+    return int(gain.argmax())
+
+
+def _kernel(one: Floats, other: Floats, lengths: Floats) -> Floats:
+    one, other = one / lengths, other / lengths
+    products = one @ other.T
+    squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * products
+    distance = np.sqrt(5 * np.maximum(squares, 0.0))
+    # Matérn 5/2, and a slope: far from all that was tried, wider is still better.
+    kernel: Floats = (1 + distance + distance**2 / 3) * np.exp(-distance) + _SLOPE * products
+    return kernel
+
+
+def _density(z: Floats) -> Floats:
+    density: Floats = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
+    return density
+
+
+def _below(z: Floats) -> Floats:
+    error = np.vectorize(math.erf, otypes=[float])
+    share: Floats = 0.5 * (1 + error(z / math.sqrt(2)))
+    return share

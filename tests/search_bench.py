@@ -1,0 +1,232 @@
+"""Compare ways of searching on the table of trained architectures.
+
+Prints a table of mean ± standard deviation, and paired differences from the baseline; with
+``--out`` also writes every run's figures as JSON, and with ``--plot`` a picture::
+
+    OMP_NUM_THREADS=1 python tests/search_bench.py --seeds 51 --plot docs/search_benchmark.png
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from search_replay import Measure, Proposer, Stopper, replay
+from search_strategies import (
+    SPREAD,
+    Grid,
+    Model,
+    Mutation,
+    OptunaRatios,
+    forecast,
+    never,
+    rule,
+)
+from search_table import PATH, Table
+
+EPOCHS = (80, 160, 400)
+"""Where regrets are read: the epochs of 10, 20 and 50 whole trainings."""
+
+BASELINE = "tpe"
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A way of searching: a proposer made for a grid and a seed, and a stopper."""
+
+    proposer: Callable[[Grid, int], Proposer]
+    stopper: Callable[[Table], Stopper] = lambda table: never
+
+
+def plain(name: str, **settings: Any) -> Callable[[Grid, int], Proposer]:
+    """One of the engine's Optuna samplers over ratios."""
+    return lambda grid, seed: OptunaRatios(grid, name, seed, **settings)
+
+
+def model(**settings: Any) -> Callable[[Grid, int], Proposer]:
+    """The Gaussian process of accuracy, FLOPs known."""
+    return lambda grid, seed: Model(grid, seed, **settings)
+
+
+def mutation(**settings: Any) -> Callable[[Grid, int], Proposer]:
+    """Local search around the front."""
+    return lambda grid, seed: Mutation(grid, seed, **settings)
+
+
+def by(name: str) -> Callable[[Table], Stopper]:
+    """One of the engine's stoppers."""
+    return lambda table: rule(name, table)
+
+
+EVEN = (0.5, 0.25, 0.75, 0.125)
+"""FLOPs shares of the uniform starts that a study tries where its file doesn't say otherwise."""
+
+STRATEGIES: Mapping[str, Strategy] = {
+    # What Optuna does by itself: a ratio for each group, as search_spaces/per_layer.yaml has it.
+    "random": Strategy(plain("random")),
+    "nsga2": Strategy(plain("nsga2")),
+    "tpe": Strategy(plain("tpe")),
+    # Ratios by their logarithm: on the grid, all widths alike.
+    "random, log": Strategy(plain("random", log=True)),
+    "nsga2, log": Strategy(plain("nsga2", log=True)),
+    "tpe, log": Strategy(plain("tpe", log=True)),
+    # Proportions, projected onto a FLOPs target that is searched too.
+    "random, target": Strategy(plain("random", log=True, target=True)),
+    "nsga2, target": Strategy(plain("nsga2", log=True, target=True)),
+    "tpe, target": Strategy(plain("tpe", log=True, target=True)),
+    "tpe, target, starts": Strategy(plain("tpe", log=True, target=True, starts=SPREAD)),
+    # Local search without a model.
+    "mutation": Strategy(mutation()),
+    # FLOPs known, accuracy modelled.
+    "frontier": Strategy(model()),
+    "frontier, two starts": Strategy(model(starts=(1.0, 0.006))),
+    "frontier, even starts": Strategy(model(starts=EVEN)),
+    "frontier, dense and even starts": Strategy(model(starts=(1.0, 0.5, 0.25, 0.125))),
+    # Stoppers, with a sampler that has much to stop and with one that has little.
+    "tpe, pareto": Strategy(plain("tpe"), by("pareto")),
+    "tpe, median": Strategy(plain("tpe"), by("median")),
+    "tpe, asha": Strategy(plain("tpe"), by("asha")),
+    "tpe, forecast": Strategy(plain("tpe"), lambda table: forecast((4, 5, 6))),
+    "frontier, pareto": Strategy(model(), by("pareto")),
+    "frontier, median": Strategy(model(), by("median")),
+    "frontier, asha": Strategy(model(), by("asha")),
+    "frontier, forecast": Strategy(model(), lambda table: forecast((4, 5, 6))),
+    "frontier, forecast, learnt from": Strategy(
+        model(partial=True), lambda table: forecast((4, 5, 6))
+    ),
+    # What `auto` came to before: Optuna's Gaussian process; seconds a proposal.
+    "gp, starts": Strategy(plain("gp", starts=EVEN)),
+    "gp, target, starts": Strategy(plain("gp", log=True, target=True, starts=SPREAD)),
+}
+
+
+def measured(
+    table: Table, names: Sequence[str], seeds: int, epochs: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Every run of every strategy: its seed, and what it had found at each of ``EPOCHS``."""
+    grid, measure = Grid(table), Measure(table)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name in names:
+        strategy, began = STRATEGIES[name], time.monotonic()
+        stopper = strategy.stopper(table)
+        runs = []
+        for seed in range(seeds):
+            done = replay(
+                table,
+                measure,
+                strategy.proposer(grid, seed),
+                stopper,
+                # The table's seeds take turns, the same for every strategy: runs are pairs.
+                seed=seed % table.curves.shape[1],
+                epochs=epochs,
+            )
+            grown = [done.at_epochs(spent) for spent in EPOCHS if spent <= epochs]
+            runs.append(
+                {
+                    "seed": seed,
+                    "regret": [regret for regret, _ in grown],
+                    "simple": [simple for _, simple in grown],
+                    "trials": len(done.trials),
+                    "reused": sum(trial.reused for trial in done.trials),
+                    "stopped": sum(not trial.complete for trial in done.trials),
+                    "curve": [
+                        done.at_epochs(spent)[0] if done.epochs[0] <= spent else None
+                        for spent in range(8, epochs + 1, 8)
+                    ],
+                    "curve_by_trials": done.regret[:100].tolist(),
+                }
+            )
+        found[name] = runs
+        print(row(name, found), f"  {time.monotonic() - began:6.1f} s", flush=True)
+    return found
+
+
+def column(runs: Sequence[Mapping[str, Any]], key: str, index: int) -> NDArray[np.float64]:
+    """One figure of all runs."""
+    return np.array([run[key][index] for run in runs])
+
+
+def row(name: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """One strategy's figures: regrets × 1000 as mean ± standard deviation, and trials."""
+    runs = found[name]
+    cells = []
+    for key in ("regret", "simple"):
+        for index in range(len(runs[0][key])):
+            figures = 1000 * column(runs, key, index)
+            cells.append(f"{figures.mean():6.1f} ± {figures.std(ddof=1):4.1f}")
+    trials = np.mean([run["trials"] for run in runs])
+    stopped = np.mean([run["stopped"] for run in runs])
+    reused = np.mean([run["reused"] for run in runs])
+    return f"{name:34}" + " ".join(cells) + f" {trials:5.0f} {stopped:5.0f} {reused:5.0f}"
+
+
+def paired(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean difference of pairs, and the t statistic's two-sided p (normal for many pairs)."""
+    difference = one - other
+    error = difference.std(ddof=1) / math.sqrt(len(difference))
+    if error == 0:
+        return float(difference.mean()), 1.0
+    return float(difference.mean()), math.erfc(abs(difference.mean()) / error / math.sqrt(2))
+
+
+def plot(found: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    """Draw mean hypervolume regret against epochs and against trials."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.2, 4.4), layout="constrained")
+    for axes, key, step, label in zip(
+        figure.subplots(1, 2, sharey=True),
+        ("curve", "curve_by_trials"),
+        (8, 1),
+        ("Epochs trained", "Trials, repeats included"),
+        strict=True,
+    ):
+        for name, runs in found.items():
+            length = min(len(run[key]) for run in runs)
+            figures = np.array([run[key][:length] for run in runs], dtype=float)
+            x = step * np.arange(1, length + 1)
+            axes.plot(x, figures.mean(axis=0), label=name, linewidth=1.6)
+        axes.set_yscale("log")
+        axes.set_xlabel(label)
+        axes.grid(color="#e4e4e4", linewidth=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("Hypervolume regret, mean of runs")
+    figure.axes[0].legend(fontsize=8, frameon=False)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--table", type=Path, default=PATH)
+    parser.add_argument("--seeds", type=int, default=51)
+    parser.add_argument("--epochs", type=int, default=EPOCHS[-1])
+    parser.add_argument("--only", nargs="*", default=list(STRATEGIES))
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--plot", type=Path)
+    options = parser.parse_args()
+    found = measured(Table.read(options.table), options.only, options.seeds, options.epochs)
+    if BASELINE in found:
+        print(f"\nregret × 1000 less {BASELINE}'s, and p of the paired difference")
+        for name, runs in found.items():
+            cells = []
+            for index in range(len(runs[0]["regret"])):
+                mean, p = paired(
+                    1000 * column(runs, "regret", index),
+                    1000 * column(found[BASELINE], "regret", index),
+                )
+                cells.append(f"{mean:+6.1f} (p {p:.1g})")
+            print(f"{name:34}" + "  ".join(cells))
+    if options.out:
+        options.out.write_text(json.dumps(found))
+    if options.plot:
+        plot(found, options.plot)
+
+
+if __name__ == "__main__":
+    main()
