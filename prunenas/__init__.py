@@ -55,6 +55,9 @@ def run(
     storage: str = STUDIES,
     tracking: str | None = None,
     device: str = "auto",
+    workers: int = 1,
+    per_gpu: int = 1,
+    deterministic: bool | None = None,
     cache: str | PathLike[str] | None = None,
     warn: Callable[[str], None] = _warn,
     watch: Callable[["Event"], None] = lambda event: None,
@@ -68,6 +71,10 @@ def run(
             store.
         device: A torch device such as ``cpu`` or ``cuda:0``; ``auto`` takes a GPU where there is
             one.
+        workers: How many processes train at a time; 1 is the calling process itself.
+        per_gpu: How many of them may share a GPU.
+        deterministic: Whether any number of workers gives the same trials; ``None``: as the study
+            was begun, a new one is not.
         cache: Folder in which trainings are shared between studies; ``None`` is
             ``.prunenas/cache``, ``"off"`` does every training anew.
         warn: Called with one line for trouble that does not end the study, such as an unreachable
@@ -86,7 +93,7 @@ def run(
         view = prunenas.run("studies/quickstart.yaml")
         view.front[-1].accuracy
     """
-    from prunenas.search import run_study
+    from prunenas.search import Labour, run_study
     from prunenas.spec import load_study
 
     return run_study(
@@ -94,6 +101,7 @@ def run(
         storage=storage,
         tracking=tracking,
         device=device,
+        labour=Labour(workers, per_gpu, deterministic),
         cache=None if cache is None else fspath(cache),
         warn=warn,
         watch=watch,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from prunenas.architecture import Architecture, build, count_flops
 from prunenas.errors import (
     BudgetError,
+    DataError,
     PrunenasError,
     StudyError,
     TraceError,
@@ -29,7 +30,7 @@ from prunenas.training import EpochMetrics, scratch_epochs
 from prunenas.training.shared import Job, Trainings
 from prunenas.version import __version__
 
-State = Literal["complete", "failed", "infeasible", "stopped"]
+State = Literal["complete", "failed", "infeasible", "stopped", "paused"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ class Record:
         parameters: What Optuna proposed, by name.
         ratios: The share of channels kept for each group, each in (0, 1].
         state: ``complete`` (trained to the end), ``stopped`` (training ended early on purpose),
-            ``infeasible`` (told at once, never trained) or ``failed``.
-        reason: Why the trial is not complete; ``None`` when it is.
+            ``infeasible`` (told at once, never trained), ``failed``, or ``paused`` (it may go on;
+            no finished trial is).
+        reason: Why the trial is not complete; ``None`` when it is, or is paused.
         architecture: :meth:`prunenas.Architecture.to_dict`; ``None`` when none was derived.
         digest: The architecture's digest.
         accuracy: Share in [0, 1] on the validation split after the last epoch.
@@ -167,32 +169,13 @@ def run_trial(
         checkpoint: Where the training is kept after each epoch, and taken up again; one that is
             shared has a checkpoint of its own.
         trainings: Where trainings are shared with other trials; None trains this one anew.
+
+    Raises:
+        DataError: The data can't be read, which every other trial would meet too.
+        StudyError: Nor can the file system: it is full, or gone.
     """
-    started, clock = _now(), time.monotonic()
-    blank = Record(
-        number=candidate.number,
-        study=candidate.study,
-        method=candidate.method_name,
-        parameters=dict(candidate.parameters),
-        ratios={},
-        state="failed",
-        reason=None,
-        architecture=None,
-        digest=None,
-        accuracy=None,
-        flops=None,
-        flops_ratio=None,
-        params=None,
-        epochs=0,
-        seconds=0.0,
-        curve=[],
-        notes={},
-        seeds=dict(candidate.seeds),
-        versions=versions(),
-        started=started,
-        finished=started,
-        start=candidate.start,
-    )
+    clock = time.monotonic()
+    blank = blank_record(candidate)
 
     def ended(record: Record, **changes: Any) -> Record:
         return replace(
@@ -248,8 +231,15 @@ def run_trial(
         return Outcome(ended(record, state="infeasible", reason=str(error)), None)
     except TrainingError as error:
         return Outcome(ended(record, reason=error.reason, curve=curve, epochs=len(curve)), None)
+    except DataError as error:
+        raise DataError(f"trial {candidate.number} can't go on: {error}") from error
     except PrunenasError as error:
         return Outcome(ended(record, reason=str(error)), None)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        raise StudyError(
+            f"trial {candidate.number} can't go on: {error.strerror or error}{where}"
+        ) from error
     except Exception as error:  # a candidate's own trouble must not end the study
         refuse_to_hide_ctrl_c(error)
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
@@ -266,6 +256,35 @@ def run_trial(
         reused=shared.by,
     )
     return Outcome(record, shared.weights)
+
+
+def blank_record(candidate: Candidate) -> Record:
+    """The record of a trial of which nothing is known yet: failed, if it stays like this."""
+    now = _now()
+    return Record(
+        number=candidate.number,
+        study=candidate.study,
+        method=candidate.method_name,
+        parameters=dict(candidate.parameters),
+        ratios={},
+        state="failed",
+        reason=None,
+        architecture=None,
+        digest=None,
+        accuracy=None,
+        flops=None,
+        flops_ratio=None,
+        params=None,
+        epochs=0,
+        seconds=0.0,
+        curve=[],
+        notes={},
+        seeds=dict(candidate.seeds),
+        versions=versions(),
+        started=now,
+        finished=now,
+        start=candidate.start,
+    )
 
 
 def _counted(architecture: Architecture, seed: int) -> nn.Module:

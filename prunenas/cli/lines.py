@@ -15,6 +15,7 @@ from prunenas.search.events import (
     StudyStarted,
     TrialEpoch,
     TrialFinished,
+    TrialPaused,
     TrialStarted,
 )
 from prunenas.trial import Record
@@ -88,6 +89,8 @@ class Lines:
                 left = progress.seconds_left() if progress.done < progress.total else None
                 tail = "" if left is None else f", about {units.duration(left)} left"
                 yield f"{outcome(event.record)} [{progress.done}/{progress.total}{tail}]"
+            case TrialPaused():
+                yield outcome(event.record)
             case FrontChanged():
                 if event.front:
                     best = max(record.accuracy or 0.0 for record in event.front)

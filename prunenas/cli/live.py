@@ -120,7 +120,7 @@ class Screen:
 
     def _trials(self) -> RenderableType:
         grid = Table.grid(padding=(0, 2))
-        if dense := self._progress.dense:
+        for dense in tuple(self._progress.dense.values()):
             grid.add_row(
                 Text(dense.what, "cyan"),
                 "",

@@ -13,6 +13,7 @@ from prunenas.search.events import (
     StudyStarted,
     TrialEpoch,
     TrialFinished,
+    TrialPaused,
     TrialStarted,
 )
 from prunenas.search.view import StudyView
@@ -60,7 +61,8 @@ class Progress:
         self.dense_flops = 0
         self.resumed = False
         self.finished = False
-        self.dense: DenseTraining | None = None
+        self.workers = 1
+        self.dense: dict[str, DenseTraining] = {}
         self.running: dict[int, RunningTrial] = {}
         self.front: tuple[Record, ...] = ()
         self.counts: Counter[str] = Counter()
@@ -74,12 +76,16 @@ class Progress:
                 self.name, self.groups = event.name, event.groups
                 self.done, self.total = event.trials_done, event.trials_total
                 self.dense_flops, self.resumed = event.dense_flops, event.resumed
+                self.workers = event.workers
                 if event.trials_done:
                     self.counts["done before"] = event.trials_done
             case DenseEpoch():
-                self.dense = DenseTraining(event.what, event.epoch, event.epochs, event.accuracy)
+                self.dense[event.what] = DenseTraining(
+                    event.what, event.epoch, event.epochs, event.accuracy
+                )
+                if event.epoch >= event.epochs:
+                    del self.dense[event.what]
             case TrialStarted():
-                self.dense = None
                 now = self._clock()
                 self.running[event.number] = RunningTrial(
                     event.number, event.method, event.flops_ratio, event.epochs, now, now
@@ -90,6 +96,8 @@ class Progress:
                     trial.accuracy, trial.at = event.accuracy, self._clock()
             case TrialFinished():
                 self._finish(event.record)
+            case TrialPaused():
+                self.running.pop(event.record.number, None)
             case FrontChanged():
                 self.front = event.front
             case StudyFinished():
@@ -97,7 +105,8 @@ class Progress:
                 self.finished = True
 
     def _finish(self, record: Record) -> None:
-        self.dense = None
+        # Of several workers' trainings too: those that are under way tell their next epoch.
+        self.dense.clear()
         self.running.pop(record.number, None)
         self.done += 1
         self.counts[record.state] += 1
@@ -110,7 +119,7 @@ class Progress:
 
         Trials to come are taken to last as long as the finished ones did on average, trials told
         without training among them; a running one by its epochs left at its own pace, or before
-        its first epoch at the pace of the finished ones.
+        its first epoch at the pace of the finished ones. Workers share what is left.
         """
         now = self._clock()
         running = [(trial, self._duration(trial)) for trial in self.running.values()]
@@ -121,7 +130,7 @@ class Progress:
         left = max(0, self.total - self.done - len(running)) * typical
         for trial, seconds in running:
             left += max(0.0, (typical if seconds is None else seconds) - (now - trial.since))
-        return left
+        return left / self.workers
 
     def _duration(self, trial: RunningTrial) -> float | None:
         if trial.epoch:

@@ -28,6 +28,27 @@ def run(
     storage: Storage = STUDIES,
     tracking: Tracking = None,
     device: Device = "auto",
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers",
+            min=1,
+            metavar="N",
+            help="How many processes train at a time; they share the CPU, or the GPUs.",
+        ),
+    ] = 1,
+    per_gpu: Annotated[
+        int,
+        typer.Option("--per-gpu", min=1, metavar="N", help="How many workers may share a GPU."),
+    ] = 1,
+    deterministic: Annotated[
+        bool | None,
+        typer.Option(
+            "--deterministic/--no-deterministic",
+            help="Whether any number of workers gives the same trials; a study stays as it began.",
+            show_default=False,
+        ),
+    ] = None,
     cache: Annotated[
         str,
         typer.Option(
@@ -50,6 +71,7 @@ def run(
     \b
     prunenas run studies/quickstart.yaml
     prunenas run studies/quickstart.yaml --storage sqlite:///elsewhere.db --device cpu
+    prunenas run studies/quickstart.yaml --workers 2 --deterministic
     """
     from prunenas.cli import console, tables
     from prunenas.spec import load_study
@@ -59,13 +81,14 @@ def run(
     try:
         with watcher:
             # Within the live view, because these imports take seconds.
-            from prunenas.search import run_study
+            from prunenas.search import Labour, run_study
 
             view = run_study(
                 spec,
                 storage=storage,
                 tracking=tracking,
                 device=device,
+                labour=Labour(workers, per_gpu, deterministic),
                 cache=cache,
                 warn=watcher.warn,
                 watch=watcher.watch,
@@ -74,6 +97,8 @@ def run(
         again = ["prunenas", "run", str(study)]
         again += ["--storage", address(storage)] if storage != STUDIES else []
         again += ["--cache", cache] if cache != str(CACHE) else []
+        again += ["--workers", str(workers)] if workers > 1 else []
+        again += ["--per-gpu", str(per_gpu)] if per_gpu > 1 else []
         raise Interrupted(f"finished trials are kept, go on with `{shlex.join(again)}`") from None
     if not _interactive():
         console.show(tables.front(view.front))

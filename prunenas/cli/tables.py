@@ -18,6 +18,7 @@ BAR_WIDTH = 10  # columns
 STATE_STYLES = {
     "complete": "green",
     "running": "cyan",
+    "paused": "cyan",
     "stopped": "yellow",
     "infeasible": "yellow",
     "failed": "red",

@@ -130,7 +130,7 @@ def train(
     """
     from prunenas.cli import console
     from prunenas.retraining import Plan, Watcher, load_data, retrain
-    from prunenas.search.engine import device_named
+    from prunenas.search.workshop import device_named
     from prunenas.spec import load_recipe
 
     begun = _begun(what, out)

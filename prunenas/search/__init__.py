@@ -1,6 +1,6 @@
 """Studies: Optuna proposes, trials answer."""
 
-from prunenas.search.engine import run_study
+from prunenas.search.engine import Labour, run_study
 from prunenas.search.events import Event
 from prunenas.search.ledger import names, read_study
 from prunenas.search.projection import track_study
@@ -11,6 +11,7 @@ from prunenas.search.view import StudyView
 __all__ = [
     "SAMPLERS",
     "Event",
+    "Labour",
     "StudyView",
     "list_studies",
     "open_study",

@@ -13,7 +13,10 @@ from prunenas.trial import Record
 
 @dataclass(frozen=True)
 class StudyStarted:
-    """The study is open; ``trials_done`` is more than 0 only where it was ``resumed``."""
+    """The study is open; ``trials_done`` is more than 0 only where it was ``resumed``.
+
+    ``workers`` is how many trials may run at a time.
+    """
 
     name: str
     trials_done: int
@@ -21,6 +24,7 @@ class StudyStarted:
     groups: int
     dense_flops: int
     resumed: bool
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,13 @@ class TrialFinished:
 
 
 @dataclass(frozen=True)
+class TrialPaused:
+    """A trial has reached a rung, and waits there until it is promising enough to go on."""
+
+    record: Record
+
+
+@dataclass(frozen=True)
 class FrontChanged:
     """The front as it now stands, by ascending FLOPs."""
 
@@ -81,6 +92,7 @@ Event = (
     | TrialStarted
     | TrialEpoch
     | TrialFinished
+    | TrialPaused
     | FrontChanged
     | StudyFinished
 )

@@ -2,8 +2,8 @@
 
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 import optuna
@@ -15,13 +15,17 @@ from prunenas.architecture import Space
 from prunenas.errors import StudyError, unknown
 from prunenas.places import address
 from prunenas.search.front import front_of
+from prunenas.search.proposal import propose
 from prunenas.search.samplers import resolved, sampler
+from prunenas.search.schedule import Standing
+from prunenas.search.seen import Seen
 from prunenas.search.starts import Start, starts_of
+from prunenas.search.stoppers import epoch_at
 from prunenas.search.storage import open_storage
 from prunenas.search.verdicts import CONSTRAINT, verdict, violation
 from prunenas.search.view import StudyView
 from prunenas.spec import Study
-from prunenas.trial import Record
+from prunenas.trial import Candidate, Record
 
 _NARROW = 1e-9
 """A ratio at which every group has its fewest channels."""
@@ -34,14 +38,33 @@ class Ledger:
     settings and what is known of the dense network. MLflow and pictures are made from these.
     """
 
-    def __init__(self, study: optuna.Study, url: str, space: Space | None = None) -> None:
-        self._study = study
+    def __init__(
+        self, storage: RDBStorage, name: str, url: str, space: Space | None = None
+    ) -> None:
+        self._study = Seen(name, storage)
+        self._storage = self._study._storage  # with Optuna's cache of finished trials
         self._url = url
         self._least = space.flops(space.widths(_NARROW)) if space is not None else 0
 
     @classmethod
-    def begin(cls, storage: RDBStorage, url: str, study: Study, space: Space) -> "Ledger":
+    def begin(
+        cls,
+        storage: RDBStorage,
+        url: str,
+        study: Study,
+        space: Space,
+        *,
+        deterministic: bool | None = None,
+    ) -> "Ledger":
         """Open a study to run it: a new one, or the one of that name with the same settings.
+
+        Args:
+            storage: Where it lives.
+            url: The storage's.
+            study: What is searched.
+            space: The channel groups of its dense network.
+            deterministic: Whether the number of workers may make no difference; None: as it was
+                begun, a new one is not.
 
         Raises:
             StudyError: The storage has a study of that name with other settings.
@@ -76,6 +99,7 @@ class Ledger:
                 "dense",
                 {"flops": dense.flops, "params": dense.params, "widths": dict(dense.widths)},
             )
+            found.set_user_attr("deterministic", bool(deterministic))
             found.set_user_attr("settings", settings)
         elif differences := list(_differences(stored, settings)):
             shown = "; ".join(differences[:4]) + ("; …" if len(differences) > 4 else "")
@@ -83,12 +107,18 @@ class Ledger:
                 f"study {study.name!r} in {address(url)} was begun with other settings: {shown}. "
                 "Give the study another name, or another --storage"
             )
+        begun = bool(found.user_attrs.get("deterministic"))
+        if deterministic is not None and deterministic != begun:
+            raise StudyError(
+                f"study {study.name!r} in {address(url)} was begun with"
+                f"{'' if begun else 'out'} --deterministic, and goes on like that"
+            )
         found.set_user_attr("text", study.text)
         found.set_user_attr("trials", study.search.trials)
         found.set_user_attr("sampler", resolved(study, space))
         for start in found.user_attrs["starts"][len(found.trials) :]:
             found.enqueue_trial(start["parameters"], user_attrs={"start": start["name"]})
-        return cls(found, url, space)
+        return cls(storage, study.name, url, space)
 
     @classmethod
     def _starts(cls, storage: RDBStorage, url: str, study: Study, space: Space) -> list[Start]:
@@ -112,59 +142,136 @@ class Ledger:
         if name not in known:
             none = f"there are no studies in {address(url)}"
             raise StudyError(unknown("study", name, known) if known else none)
-        return cls(optuna.load_study(study_name=name, storage=storage), url)
+        return cls(storage, name, url)
 
     @property
     def identity(self) -> str:
         """What tells this study from any other of the same name."""
         return str(self._study.user_attrs["identity"])
 
-    def next(self, study: Study) -> Trial | None:
-        """The next trial to run: one that was left unfinished, else a new one; None at the end.
+    def settle(self) -> None:
+        """Tell Optuna of trials whose record was written but that were interrupted before that."""
+        for trial in self._trials():
+            if trial.state == TrialState.RUNNING and "record" in trial.user_attrs:
+                self._tell(trial.number, Record.from_dict(trial.user_attrs["record"]), None)
 
-        Only one process may ask (see ``storage.claim``): a trial that runs in no process is one
-        that was interrupted, and goes on under its own number.
+    def standings(self, study: Study) -> list[Standing]:
+        """How far each trial has come that was begun, in order."""
+        shares, dense = study.search.rungs, self._study.user_attrs["dense"]["flops"]
+        found = []
+        for trial in self._trials():
+            kept = trial.user_attrs
+            jobs = tuple((job, rung) for job, rung in kept.get("jobs", [[trial.number, 0]]))
+            record = kept.get("record") or kept.get("paused", {}).get("record")
+            flops, reached = None, tuple[float, ...]()
+            if record is not None and record["state"] in ("complete", "stopped", "paused"):
+                flops = record["flops"]
+                epochs = study.train.epochs_for(dense_flops=dense, flops=flops)
+                curve = [point["validation_accuracy"] for point in record["curve"]]
+                ends = [epoch_at(share, epochs) for share in shares]
+                reached = tuple(curve[end - 1] for end in ends if end <= len(curve))
+            running = trial.state == TrialState.RUNNING and not _is_paused(trial)
+            found.append(Standing(trial.number, "start" in kept, jobs, running, flops, reached))
+        return found
+
+    def propose(
+        self,
+        study: Study,
+        space: Space,
+        number: int | None = None,
+        hidden: Collection[int] = (),
+    ) -> Candidate:
+        """A new trial's candidate, or that of a trial that was begun.
+
+        Args:
+            study: What is searched.
+            space: The channel groups of its dense network.
+            number: A trial that was begun: what it has is read, what it lacks is proposed.
+            hidden: Trials that the sampler is to think running.
         """
-        trials = self._study.get_trials(deepcopy=False)
-        left = next((trial for trial in trials if trial.state == TrialState.RUNNING), None)
-        asked = [trial for trial in trials if trial.state != TrialState.WAITING]
-        if left is None and len(asked) >= study.search.trials:
-            return None
         # Starts wait from the beginning, with the first numbers.
-        number = len(asked) if left is None else left.number
+        at = len(self._trials()) if number is None else number
         name = self._study.user_attrs["sampler"]
-        self._study.sampler = sampler(name, study.search.seed, number)
-        return self._study.ask() if left is None else Trial(self._study, left._trial_id)
+        self._study.sampler = sampler(name, study.search.seed, at)
+        with self._study.without(hidden):  # it samples as it is asked for its first parameter
+            trial = self._study.ask() if number is None else Trial(self._study, self._id(at))
+            candidate = propose(trial, study, space)
+        return replace(candidate, start=trial.user_attrs.get("start"))
 
-    def settle(self, trial: Trial) -> bool:
-        """Tell Optuna of a trial whose record was written but that was interrupted before that."""
-        stored = trial.user_attrs.get("record")
-        if stored is None:
-            return False
-        self._tell(trial, Record.from_dict(stored))
-        return True
+    def assign(self, number: int, job: int, rung: int) -> None:
+        """Write down that a trial is trained up to a rung, before it is."""
+        trial = self._trials()[number]
+        jobs = [*trial.user_attrs.get("jobs", []), [job, rung]]
+        self._storage.set_trial_user_attr(trial._trial_id, "jobs", jobs)
 
-    def write(self, trial: Trial, record: Record, asked: int | None = None) -> None:
+    def pause(self, record: Record) -> None:
+        """Keep what is known of a trial that may go on."""
+        trial = self._trials()[record.number]
+        job = trial.user_attrs["jobs"][-1][0]
+        paused = {"job": job, "record": record.to_dict()}
+        self._storage.set_trial_user_attr(trial._trial_id, "paused", paused)
+
+    def paused(self) -> list[Record]:
+        """Trials that may go on, as far as they came."""
+        return [
+            Record.from_dict(trial.user_attrs["paused"]["record"])
+            for trial in self._trials()
+            if trial.state == TrialState.RUNNING and "paused" in trial.user_attrs
+        ]
+
+    def paused_record(self, number: int) -> Record | None:
+        """A trial as it stood when it paused last; None for one that never did."""
+        paused = self._trials()[number].user_attrs.get("paused")
+        return None if paused is None else Record.from_dict(paused["record"])
+
+    def write(
+        self, record: Record, asked: int | None = None, visible: Collection[int] | None = None
+    ) -> None:
         """Keep a trial's record and tell Optuna what came of it.
 
         Args:
-            trial: As ``next`` gave it.
             record: How it ended.
             asked: The target in FLOPs that it was to meet, where targets are searched.
+            visible: Trials whose results this one may depend on; None for all before it.
         """
+        trial = self._trials()[record.number]
         if asked is not None and CONSTRAINT not in trial.constraints:
             dense = self._study.user_attrs["dense"]["flops"]
-            trial.set_constraint(CONSTRAINT, violation(record, asked, self._least, dense))
-        trial.set_user_attr("record", record.to_dict())
-        self._tell(trial, record)
+            self._trial(record.number).set_constraint(
+                CONSTRAINT, violation(record, asked, self._least, dense)
+            )
+        self._storage.set_trial_user_attr(trial._trial_id, "record", record.to_dict())
+        self._tell(record.number, record, visible)
 
-    def _tell(self, trial: Trial, record: Record) -> None:
+    def _tell(self, number: int, record: Record, visible: Collection[int] | None) -> None:
         one_objective = len(self._study.directions) == 1
         if record.state == "stopped" and one_objective and record.accuracy is not None:
-            trial.report(record.accuracy, record.epochs)
-        earlier = _records(self._study.get_trials(deepcopy=False))
+            self._trial(number).report(record.accuracy, record.epochs)
+        earlier = [
+            other
+            for other in _records(self._trials())
+            if visible is None or other.number in visible
+        ]
         told = verdict(record, earlier, self._directions, self._least)
-        self._study.tell(trial, told.values, state=told.state)
+        self._study.tell(number, told.values, state=told.state)
+
+    def _trials(self) -> list[FrozenTrial]:
+        """All that were begun, in order; a trial's number is its index."""
+        trials = self._study.get_trials(deepcopy=False)
+        return [trial for trial in trials if trial.state != TrialState.WAITING]
+
+    def _id(self, number: int) -> int:
+        return int(self._trials()[number]._trial_id)
+
+    def _trial(self, number: int) -> Trial:
+        """A trial to write to; its proposal is complete."""
+        self._study.sampler = sampler("random", 0, number)
+        return Trial(self._study, self._id(number))
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the number of workers makes no difference to it."""
+        return bool(self._study.user_attrs.get("deterministic"))
 
     @property
     def _directions(self) -> tuple[str, ...]:
@@ -200,8 +307,10 @@ class Ledger:
         counts: dict[str, int] = {}
         for record in records:
             counts[record.state] = counts.get(record.state, 0) + 1
-        if running := sum(trial.state == TrialState.RUNNING for trial in trials):
-            counts["running"] = running
+        open_trials = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        paused = sum(_is_paused(trial) for trial in open_trials)
+        counts |= {"paused": paused} if paused else {}
+        counts |= {"running": len(open_trials) - paused} if len(open_trials) > paused else {}
         directions = self._directions
         dense = kept["dense"]
         return StudyView(
@@ -248,6 +357,12 @@ def _records(trials: list[FrozenTrial]) -> Iterator[Record]:
     for trial in trials:
         if trial.state.is_finished() and "record" in trial.user_attrs:
             yield Record.from_dict(trial.user_attrs["record"])
+
+
+def _is_paused(trial: FrozenTrial) -> bool:
+    """Whether its last training has ended, and it may go on."""
+    paused = trial.user_attrs.get("paused")
+    return paused is not None and paused["job"] == trial.user_attrs["jobs"][-1][0]
 
 
 def _differences(stored: Any, given: Any, place: str = "") -> Iterator[str]:

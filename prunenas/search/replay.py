@@ -9,9 +9,9 @@ from prunenas.cache import Cache
 from prunenas.data import load
 from prunenas.errors import StudyError
 from prunenas.places import HOME
-from prunenas.search.engine import device_named
 from prunenas.search.view import StudyView
 from prunenas.search.weights import Weights
+from prunenas.search.workshop import device_named
 from prunenas.spec import Study
 from prunenas.training.shared import Job, Trainings
 from prunenas.trial import Record

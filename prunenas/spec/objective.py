@@ -1,6 +1,7 @@
 """What a study wants, and how its candidates are proposed."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -15,6 +16,7 @@ Stopper = Literal["none", "pareto", "median", "asha"]
 
 _SHARE = "objective.flops_ratio"
 _PLACE = "search.starts"
+_FIDELITY = "search.fidelity"
 
 
 def _shares(value: Any) -> Any:
@@ -58,6 +60,22 @@ def _starts(value: Any) -> Any:
         word, blank, share = start.partition(" ")
         if not (_is_share(share) if word == "uniform" and blank else start in known):
             raise ValueError(unknown("start", start, known))
+    return tuple(value)
+
+
+def _rungs(value: Any) -> Any:
+    """Whole numbers, ascending from at least 1; at least two, or none."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise ValueError(f"{_FIDELITY} must be a list of epochs, but is {plain(value)}")
+    for epochs in value:
+        if isinstance(epochs, bool) or not isinstance(epochs, int):
+            raise ValueError(f"{_FIDELITY} must hold whole numbers, but has {plain(epochs)}")
+        if epochs < 1:
+            raise ValueError(f"`{_FIDELITY} >= 1` must hold, but it has {epochs}")
+    if len(value) == 1:
+        raise ValueError(f"{_FIDELITY} must have two entries or more, but has one: {value[0]}")
+    if any(one >= other for one, other in pairwise(value)):
+        raise ValueError(f"{_FIDELITY} must ascend, but is {plain(list(value))}")
     return tuple(value)
 
 
@@ -130,6 +148,11 @@ class SearchSection(Section):
         description="Ends trainings early that come to nothing. pareto: dominated by trials that "
         "cost no more; asha: not among the best half; median: below the median; none",
     )
+    fidelity: Annotated[tuple[int, ...], BeforeValidator(_rungs)] = Field(
+        default=(),
+        description="Epochs at whose ends trials pause, and the most promising go on, such as "
+        "[2, 5, 15]; the last is train.epochs. Nothing pauses without it",
+    )
     starts: Annotated[bool | tuple[str, ...], BeforeValidator(_starts)] = Field(
         default=True,
         description="Proposals tried first: true, false, or a list of `uniform`, `uniform 0.5`, "
@@ -138,3 +161,17 @@ class SearchSection(Section):
     warm_start: Annotated[str | None, AfterValidator(_other_study)] = Field(
         default=None, description="A study of the same storage whose front is tried first"
     )
+
+    @property
+    def rungs(self) -> tuple[float, ...]:
+        """Ends of the rungs as shares of a whole training, ascending to 1."""
+        return tuple(epochs / self.fidelity[-1] for epochs in self.fidelity) or (1.0,)
+
+    @model_validator(mode="after")
+    def _one_way_to_stop(self) -> Self:
+        if self.fidelity and self.stopper != "none":
+            raise ValueError(
+                "search.fidelity and a stopper both end trainings early: give one of them, "
+                f"but fidelity is {list(self.fidelity)} and the stopper is {self.stopper!r}"
+            )
+        return self

@@ -157,6 +157,16 @@ class Study(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _to_the_last_epoch(self) -> Self:
+        fidelity = self.search.fidelity
+        if fidelity and fidelity[-1] != self.train.epochs:
+            raise ValueError(
+                f"search.fidelity must end with train.epochs, {self.train.epochs}, "
+                f"but ends with {fidelity[-1]}"
+            )
+        return self
+
     @property
     def text(self) -> str:
         """The YAML file as it was read; empty for a study that has none."""

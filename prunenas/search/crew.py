@@ -1,0 +1,231 @@
+"""Those who carry out a study's tasks: this process itself, or workers of its own.
+
+Workers never see the study's storage or MLflow: the one process that runs the study proposes,
+writes down and tracks, and hands out tasks. So there is nothing to lease, nothing to lock but
+results in the cache, and nothing is written twice.
+"""
+
+import multiprocessing
+import signal
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Protocol
+
+from prunenas.errors import StudyError
+from prunenas.search.events import DenseEpoch, Event, TrialEpoch
+from prunenas.search.tasks import Done, Task
+from prunenas.search.worker import Bench, Told, Trouble, Warned, work
+from prunenas.search.workshop import Workshop
+from prunenas.trial import blank_record
+
+_DEATHS = 3
+"""So many deaths of a worker over one epoch, or before its first task, are no accident."""
+
+
+class Crew(Protocol):
+    """Carries out tasks, so many at a time."""
+
+    def idle(self) -> bool:
+        """Whether one more task can be begun."""
+
+    def busy(self) -> bool:
+        """Whether any task is under way."""
+
+    def begin(self, task: Task) -> None:
+        """Begin a task."""
+
+    def wait(self) -> Done:
+        """Wait until a task has ended.
+
+        Raises:
+            DataError, StudyError: Trouble that every other trial would have too.
+        """
+
+
+@dataclass
+class Alone:
+    """This process: one task at a time, carried out by whoever waits for it.
+
+    Attributes:
+        workshop: Where it is carried out.
+    """
+
+    workshop: Workshop
+    _task: Task | None = None
+
+    def idle(self) -> bool:
+        """See ``Crew``."""
+        return self._task is None
+
+    def busy(self) -> bool:
+        """See ``Crew``."""
+        return self._task is not None
+
+    def begin(self, task: Task) -> None:
+        """See ``Crew``."""
+        self._task = task
+
+    def wait(self) -> Done:
+        """See ``Crew``."""
+        task, self._task = self._task, None
+        assert task is not None
+        return self.workshop.do(task)
+
+
+@dataclass
+class _Worker:
+    """A process, and what it is at."""
+
+    number: int
+    bench: Bench
+    process: SpawnProcess
+    connection: Connection
+    task: Task | None = None
+    deaths: int = 0
+    reached: dict[str, int] = field(default_factory=dict)
+
+    def note(self, event: Event) -> None:
+        """Take in what has come of its task: an epoch that is new excuses earlier deaths."""
+        if not isinstance(event, TrialEpoch | DenseEpoch) or self.task is None:
+            return
+        what = event.what if isinstance(event, DenseEpoch) else ""
+        if event.epoch > self.reached.get(what, 0):
+            self.reached[what], self.deaths = event.epoch, 0
+        if isinstance(event, TrialEpoch):
+            self.task = replace(self.task, told=max(self.task.told, event.epoch))
+
+
+class Processes:
+    """Worker processes. One that dies is replaced, and its task goes on from its last epoch."""
+
+    def __init__(
+        self,
+        benches: list[Bench],
+        watch: Callable[[Event], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        """Args: what each worker needs, and who is told of events and of trouble."""
+        self._watch, self._warn = watch, warn
+        self._workers = [_started(number, bench) for number, bench in enumerate(benches)]
+
+    def close(self) -> None:
+        """End all workers at once: what they have done is on disk after each epoch."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
+            worker.connection.close()
+
+    def idle(self) -> bool:
+        """See ``Crew``."""
+        return any(worker.task is None for worker in self._workers)
+
+    def busy(self) -> bool:
+        """See ``Crew``."""
+        return any(worker.task is not None for worker in self._workers)
+
+    def begin(self, task: Task) -> None:
+        """See ``Crew``."""
+        worker = next(worker for worker in self._workers if worker.task is None)
+        worker.task, worker.deaths, worker.reached = task, 0, {}
+        self._send(worker)
+
+    def wait(self) -> Done:
+        """See ``Crew``."""
+        while True:
+            ready = wait([worker.connection for worker in self._workers])
+            for worker in self._workers:
+                if worker.connection in ready and (done := self._heard(worker)) is not None:
+                    return done
+
+    def _heard(self, worker: _Worker) -> Done | None:
+        try:
+            message = worker.connection.recv()
+        except (EOFError, OSError):
+            return self._lost(worker)
+        match message:
+            case Told(event):
+                worker.note(event)
+                self._watch(event)
+            case Warned(text):
+                self._warn(text)
+            case Trouble(text):
+                raise StudyError(text)
+            case Done():
+                worker.task, worker.deaths = None, 0
+                return message
+        return None
+
+    def _lost(self, worker: _Worker) -> Done | None:
+        """Replace a worker that has died."""
+        worker.connection.close()
+        worker.process.join()
+        how = _ended_by(worker.process.exitcode)
+        deaths, task = worker.deaths + 1, worker.task
+        if task is None and deaths >= _DEATHS:
+            raise StudyError(f"worker {worker.number} can't start: it {how}, {deaths} times")
+        given_up = deaths >= _DEATHS
+        new = _started(worker.number, worker.bench)
+        worker.process, worker.connection = new.process, new.connection
+        worker.deaths = 0 if given_up else deaths
+        if task is None:
+            return None
+        number = task.candidate.number
+        if given_up:
+            worker.task = None
+            reason = f"its worker {how}, {deaths} times before an epoch of it ended"
+            return Done(task, replace(blank_record(task.candidate), reason=reason))
+        self._warn(
+            f"worker {worker.number} {how}; trial {number} goes on from its last epoch in a new one"
+        )
+        self._send(worker)
+        return None
+
+    def _send(self, worker: _Worker) -> None:
+        with suppress(OSError):  # it has died: `wait` will hear of it
+            worker.connection.send(worker.task)
+
+
+def _started(number: int, bench: Bench) -> _Worker:
+    ours, theirs = multiprocessing.Pipe()
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(
+        target=work, args=(theirs, bench), name=f"prunenas worker {number}"
+    )  # no daemon: those may not have processes of their own, which decode image folders
+    with _no_main_module():
+        process.start()
+    theirs.close()  # else the pipe would outlive the worker
+    return _Worker(number, bench, process, ours)
+
+
+_main = threading.Lock()
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Start a process that does not run the user's script a second time.
+
+    Spawned processes import the main module, for functions that are defined there; ours are not.
+    A script without ``if __name__ == "__main__"`` would start its study again in each worker.
+    """
+    with _main:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
+
+
+def _ended_by(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        memory = " (the system does that where memory is exhausted)" if name == "SIGKILL" else ""
+        return f"was ended by {name}{memory}"
+    return f"ended with exit code {code}"

@@ -1,0 +1,214 @@
+"""Where trials are carried out: one dense network, its data and a device, in one process."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from prunenas.architecture import Architecture, Space, fill_arguments, trace
+from prunenas.cache import Cache
+from prunenas.data import Data, load
+from prunenas.errors import StudyError
+from prunenas.methods import Dense
+from prunenas.search.events import DenseEpoch, Event, TrialEpoch, TrialStarted
+from prunenas.search.stoppers import Curve, epoch_at
+from prunenas.search.tasks import Done, Task
+from prunenas.search.weights import Weights
+from prunenas.spec import Study
+from prunenas.training import EpochMetrics
+from prunenas.training.shared import Trainings
+from prunenas.trial import run_trial
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a study keeps what can be computed again.
+
+    Attributes:
+        home: Folder for checkpoints, private results and the front's weights.
+        cache: Folder that trainings are shared in; None does every training anew.
+        identity: Tells the study from any other of its name.
+    """
+
+    home: Path
+    cache: Path | None
+    identity: str
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the study's checkpoints that are not shared."""
+        return self.home / "checkpoints" / self.identity
+
+    @property
+    def private(self) -> Path:
+        """Folder of dense networks where results are not shared: trained once, even so."""
+        return self.home / "private" / self.identity
+
+    def weights(self) -> Weights:
+        """The weights of the study's front."""
+        return Weights(self.home / "weights", self.identity)
+
+    def clear(self) -> None:
+        """Remove what a finished study needs no more."""
+        shutil.rmtree(self.private, ignore_errors=True)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+
+@dataclass
+class Workshop:
+    """Carries out tasks, one at a time.
+
+    Attributes:
+        study: What is searched.
+        data: On the device.
+        space: Of the dense network.
+        device: Where trainings run.
+        place: Where results are kept.
+        watch: Told of every event.
+        warn: Told of trouble that ends nothing, one line each.
+    """
+
+    study: Study
+    data: Data
+    space: Space
+    device: torch.device
+    place: Place
+    watch: Callable[[Event], None]
+    warn: Callable[[str], None]
+    dense: Dense = field(init=False)
+    trainings: Trainings = field(init=False)
+    _dense_accuracy: float | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        shared = self.place.cache
+        cache = Cache(shared or self.place.private, self.warn)
+        self.trainings = Trainings(cache if shared else None, self.study.name, self.place.identity)
+        self.dense = Dense(
+            space=self.space,
+            data=self.data,
+            recipe=self.study.train,
+            cache=cache,
+            seed=self.study.search.seed,
+            device=self.device,
+            report=self.dense_epoch,
+        )
+
+    @classmethod
+    def opened(
+        cls,
+        study: Study,
+        device: torch.device,
+        place: Place,
+        watch: Callable[[Event], None],
+        warn: Callable[[str], None],
+    ) -> Self:
+        """Load the data and trace the network.
+
+        Raises:
+            SourceError, TraceError, DataError: There is no such network or data.
+        """
+        data = load(**study.data.model_dump(), device=device)
+        return cls(study, data, trace_study(study, data), device, place, watch, warn)
+
+    def do(self, task: Task) -> Done:
+        """Carry out a task; what goes wrong with its candidate alone stands in the record.
+
+        Raises:
+            DataError, StudyError: Trouble that every other trial would have too.
+        """
+        candidate = task.candidate
+        checkpoint = self.place.checkpoints / f"{candidate.number}.pt"
+        telling = _Telling(self.watch, task, self.space)
+        outcome = run_trial(
+            candidate,
+            self.dense,
+            derived=telling.derived,
+            report=telling.epoch,
+            checkpoint=checkpoint,
+            trainings=self.trainings,
+        )
+        record = outcome.record
+        if record.state == "stopped" and telling.pausing:
+            record = replace(record, state="paused", reason=None)
+        else:
+            checkpoint.unlink(missing_ok=True)
+        if outcome.weights is not None:
+            try:
+                self.place.weights().keep(candidate.number, outcome.weights)
+            except OSError as error:  # exports train such a trial again
+                self.warn(f"weights of trial {candidate.number} can't be kept: {error}")
+        if self._dense_accuracy is None:  # it is read from a file as large as the network
+            self._dense_accuracy = self.dense.accuracy()
+        return Done(task, record, self._dense_accuracy)
+
+    def dense_epoch(self, what: str, metrics: EpochMetrics) -> None:
+        """Tell of an epoch of a training that trials rest on."""
+        accuracy = metrics.validation.accuracy
+        self.watch(DenseEpoch(what, metrics.epoch, self.study.train.epochs, accuracy))
+
+
+@dataclass
+class _Telling:
+    """Turns what a trial reports into events, and answers whether it goes on."""
+
+    watch: Callable[[Event], None]
+    task: Task
+    space: Space
+    pausing: bool = False
+    flops: int = 0
+    epochs: int = 0
+    accuracies: tuple[float, ...] = ()
+
+    def derived(self, architecture: Architecture, epochs: int) -> None:
+        self.flops, self.epochs = architecture.flops, epochs
+        ratio = architecture.flops / self.space.dense.flops
+        candidate = self.task.candidate
+        self.watch(
+            TrialStarted(candidate.number, candidate.method_name, architecture.flops, ratio, epochs)
+        )
+
+    def epoch(self, metrics: EpochMetrics) -> str | None:
+        accuracy = metrics.validation.accuracy
+        if metrics.epoch > self.task.told:
+            number = self.task.candidate.number
+            self.watch(TrialEpoch(number, metrics.epoch, self.epochs, accuracy))
+        self.accuracies = (*self.accuracies, accuracy)
+        if self.task.stopper.stops(Curve(self.flops, self.epochs, self.accuracies)):
+            return "stop"
+        last = epoch_at(self.task.share, self.epochs)
+        self.pausing = last <= metrics.epoch < self.epochs
+        return "stop" if self.pausing else None
+
+
+def trace_study(study: Study, data: Data) -> Space:
+    """The space of a study's dense network on its data."""
+    arguments = fill_arguments(
+        study.model.name,
+        study.model.arguments,
+        classes=data.classes,
+        input_shape=data.input_shape,
+    )
+    return trace(study.model.name, arguments=arguments, input_shape=data.input_shape)
+
+
+def device_named(name: str) -> torch.device:
+    """The device of a name; ``"auto"`` is a GPU where there is one.
+
+    Raises:
+        StudyError: There is no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)  # the first use of a device says whether it is there
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        count = torch.cuda.device_count()
+        known = ["auto", "cpu", *(f"cuda:{index}" for index in range(count))]
+        raise StudyError(
+            f"device {name!r} can't be used here. Known: {', '.join(known)}"
+        ) from error
+    return device
