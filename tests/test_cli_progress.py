@@ -11,6 +11,7 @@ from prunenas.search.events import (
     StudyStarted,
     TrialEpoch,
     TrialFinished,
+    TrialPaused,
     TrialStarted,
 )
 
@@ -87,16 +88,34 @@ def test_trials_run_side_by_side(progress):
     assert list(progress.running) == [1]
 
 
-def test_the_dense_training_is_shown_until_its_trial_goes_on(progress):
+def test_trainings_that_trials_rest_on_are_shown_until_they_end(progress):
     begin(progress)
     progress.update(DenseEpoch("dense network", 2, 4, 0.9))
-    assert progress.dense is not None
-    assert (progress.dense.what, progress.dense.epoch) == ("dense network", 2)
-    progress.update(TrialStarted(0, "l1_norm", 100, 0.5, 4))
-    assert progress.dense is None
-    progress.update(DenseEpoch("sparse network", 1, 4, 0.9))
+    progress.update(DenseEpoch("sparse network", 1, 4, 0.9))  # another worker's
+    assert [(t.what, t.epoch) for t in progress.dense.values()] == [
+        ("dense network", 2),
+        ("sparse network", 1),
+    ]
+    progress.update(DenseEpoch("dense network", 4, 4, 0.9))
+    assert list(progress.dense) == ["sparse network"]
     progress.update(TrialFinished(infeasible(0)))
-    assert progress.dense is None
+    assert not progress.dense
+
+
+def test_workers_share_the_time_that_is_left(progress):
+    progress.update(StudyStarted("demo", 0, 9, 4, DENSE_FLOPS, False, workers=4))
+    progress.update(TrialFinished(record(0, seconds=8.0)))
+    assert progress.seconds_left() == 8 * 8.0 / 4
+
+
+def test_a_trial_that_pauses_counts_with_the_time_it_took_so_far(progress):
+    begin(progress, total=3)
+    for paused in (record(0, seconds=2.0), record(1, seconds=4.0), record(0, seconds=6.0)):
+        progress.update(TrialStarted(paused.number, "l1_norm", 100, 0.5, 4))
+        progress.update(TrialPaused(paused))
+    assert not progress.running
+    assert progress.done == 0
+    assert progress.seconds_left() == 3 * (6.0 + 4.0) / 2
 
 
 def test_the_end_has_the_whole_study(progress):

@@ -116,7 +116,7 @@ def test_status_and_best_agree_with_each_other(folder, capsys):
     (listed,) = told(capsys, "status")
     status = told(capsys, "status", "tiny")
     assert listed == status
-    assert status["trials"] == {"total": 3, "done": 3, "by_state": {"complete": 3}}
+    assert status["trials"] == {"total": 3, "done": 3, "by_state": {"complete": 3}, "reused": 0}
     assert status["finished"] is True
     best = told(capsys, "best", "tiny")
     assert best["best_accuracy"] == max(record["accuracy"] for record in best["front"])

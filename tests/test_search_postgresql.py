@@ -60,7 +60,7 @@ def test_a_study_that_is_interrupted_and_resumed_has_the_figures_it_has_in_sqlit
         assert PASSWORD not in printed.out + printed.err
         told.append(json.loads(printed.out))
     (listed,), best = told
-    assert listed["trials"] == {"total": 4, "done": 4, "by_state": resumed.counts}
+    assert listed["trials"] == {"total": 4, "done": 4, "by_state": resumed.counts, "reused": 0}
     assert best["front"] == [record.to_dict() for record in resumed.front]
     assert best["storage"] == storage.replace(PASSWORD, "***")
 

@@ -66,7 +66,7 @@ class Progress:
         self.running: dict[int, RunningTrial] = {}
         self.front: tuple[Record, ...] = ()
         self.counts: Counter[str] = Counter()
-        self._trial_seconds: list[float] = []
+        self._trial_seconds: dict[int, float] = {}
         self._epoch_seconds: list[float] = []
 
     def update(self, event: Event) -> None:
@@ -98,6 +98,7 @@ class Progress:
                 self._finish(event.record)
             case TrialPaused():
                 self.running.pop(event.record.number, None)
+                self._trial_seconds[event.record.number] = event.record.seconds
             case FrontChanged():
                 self.front = event.front
             case StudyFinished():
@@ -110,20 +111,20 @@ class Progress:
         self.running.pop(record.number, None)
         self.done += 1
         self.counts[record.state] += 1
-        self._trial_seconds.append(record.seconds)
+        self._trial_seconds[record.number] = record.seconds
         if record.epochs and record.reused is None:
             self._epoch_seconds.append(record.seconds / record.epochs)
 
     def seconds_left(self) -> float | None:
         """Estimate the time to the study's end; ``None`` while nothing is known.
 
-        Trials to come are taken to last as long as the finished ones did on average, trials told
-        without training among them; a running one by its epochs left at its own pace, or before
+        Trials to come are taken to last as long as those that were finished or paused did on
+        average, trials told without training among them; a running one by its epochs left at its own pace, or before
         its first epoch at the pace of the finished ones. Workers share what is left.
         """
         now = self._clock()
         running = [(trial, self._duration(trial)) for trial in self.running.values()]
-        known = self._trial_seconds or [seconds for _, seconds in running if seconds is not None]
+        known = [*self._trial_seconds.values()] or [seconds for _, seconds in running if seconds is not None]
         if not known:
             return None
         typical = sum(known) / len(known)

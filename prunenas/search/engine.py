@@ -90,8 +90,8 @@ def run_study(
     if mistakes:
         raise SpecError(dict.fromkeys(mistakes))
     with ExitStack() as stack:
-        stack.enter_context(claim(storage, study.name, home / "locks"))
         opened_storage = stack.enter_context(open_storage(storage))
+        stack.enter_context(claim(opened_storage, storage, study.name))
         ledger = Ledger.begin(
             opened_storage, storage, study, space, deterministic=labour.deterministic
         )

@@ -164,7 +164,7 @@ class Ledger:
             jobs = tuple((job, rung) for job, rung in kept.get("jobs", [[trial.number, 0]]))
             record = kept.get("record") or kept.get("paused", {}).get("record")
             flops, reached = None, tuple[float, ...]()
-            if record is not None and record["state"] in ("complete", "stopped", "paused"):
+            if record is not None and record["flops"] is not None:
                 flops = record["flops"]
                 epochs = study.train.epochs_for(dense_flops=dense, flops=flops)
                 curve = [point["validation_accuracy"] for point in record["curve"]]

@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from prunenas.errors import StudyError
@@ -69,7 +70,8 @@ def _opened(url: str, create: bool) -> RDBStorage:
     elif url.startswith(_POSTGRESQL):
         options["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
     try:
-        with warnings.catch_warnings():  # of Optuna's features that it calls experimental
+        with warnings.catch_warnings(), _one_at_a_time(path):
+            # Of Optuna's features that it calls experimental.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             storage = RDBStorage(_with_driver(url), engine_kwargs=options)
         if path is not None:
@@ -81,41 +83,61 @@ def _opened(url: str, create: bool) -> RDBStorage:
     return storage
 
 
+def _one_at_a_time(path: Path | None) -> AbstractContextManager[object]:
+    """Two processes that make the same SQLite file's tables would be in each other's way."""
+    if path is None or path.exists():
+        return nullcontext()
+    return FileLock(path.with_name(f"{path.name}.lock"))
+
+
 def sqlite_path(url: str) -> Path | None:
     """The file of an SQLite URL; None for any other storage."""
     prefix = "sqlite:///"
     return Path(url.removeprefix(prefix)) if url.startswith(prefix) else None
 
 
-def claim(url: str, study: str, folder: Path) -> AbstractContextManager[object]:
+@contextmanager
+def claim(storage: RDBStorage, url: str, study: str) -> Iterator[None]:
     """Hold a study for this process; released with the process, however it ends.
 
+    An SQLite file has a lock beside it, wherever it is opened from. A server keeps the lock itself
+    (PostgreSQL's advisory lock), for as long as this process is connected to it: processes of
+    other machines are kept out too, and one that was killed leaves nothing behind.
+
     Args:
-        url: The storage. An SQLite file has the lock beside it, wherever it is opened from.
+        storage: As it was opened.
+        url: The storage's.
         study: The study's name.
-        folder: Where the lock of a server's study is kept, for the processes of this folder.
 
     Raises:
         StudyError: Another process runs the study.
     """
     path = sqlite_path(url)
-    if path is not None:
-        lock = FileLock(path.with_name(f"{path.name}.{study}.lock"))
-    else:
-        name = hashlib.sha256(f"{url}\n{study}".encode()).hexdigest()[:16]
-        lock = FileLock(folder / f"{name}.lock")
+    if path is None:
+        with storage.engine.connect() as connection:
+            # No transaction stays open, for a server may end those that are idle.
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            key = int.from_bytes(hashlib.sha256(study.encode()).digest()[:8], signed=True)
+            if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}):
+                raise _claimed(study)
+            try:
+                yield
+            finally:
+                with suppress(SQLAlchemyError):  # a server that is gone has let go of it
+                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+        return
     try:
-        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StudyError(
-            f"storage {address(url)} can't be made: {error.strerror or error}"
-        ) from error
-    try:
-        return lock.acquire(timeout=0)
+        lock = FileLock(path.with_name(f"{path.name}.{study}.lock")).acquire(timeout=0)
     except Timeout as error:
-        raise StudyError(
-            f"study {study!r} is being run by another process; wait for it or end it first"
-        ) from error
+        raise _claimed(study) from error
+    with lock:
+        yield
+
+
+def _claimed(study: str) -> StudyError:
+    return StudyError(
+        f"study {study!r} is being run by another process; wait for it or end it first"
+    )
 
 
 _POSTGRESQL = ("postgresql://", "postgresql+psycopg://")
