@@ -14,7 +14,7 @@ methods:
 {methods}
 objective: {objective}
 train: {{epochs: {epochs}, batch_size: 50, lr: {lr}, augment: false}}
-search: {{sampler: {sampler}, trials: {trials}, seed: 3}}
+search: {{sampler: {sampler}, trials: {trials}, seed: 3{more}}}
 """
 
 L1 = "  - {name: l1_norm, space: {widths: {per: group, ratio: {low: 0.25, high: 1.0, step: 0.25}}}}"
@@ -30,8 +30,9 @@ def write_study(
     lr: float = 0.05,
     sampler: str = "tpe",
     trials: int = 4,
+    more: str = "",
 ) -> Path:
-    """Write a study file; its path."""
+    """Write a study file; its path. ``more`` follows in its section ``search``."""
     path = folder / "tiny.yaml"
     path.write_text(
         TEXT.format(
@@ -41,6 +42,7 @@ def write_study(
             lr=lr,
             sampler=sampler,
             trials=trials,
+            more=more,
         )
     )
     return path
@@ -52,6 +54,11 @@ def figures(view: StudyView) -> list[dict[str, Any]]:
         {k: v for k, v in r.to_dict().items() if k not in ("started", "finished", "seconds")}
         for r in view.records
     ]
+
+
+def results(view: StudyView) -> list[dict[str, Any]]:
+    """Figures without whose training they come from, which of several workers was first."""
+    return [{key: v for key, v in row.items() if key != "reused"} for row in figures(view)]
 
 
 class Stop:

@@ -31,8 +31,8 @@ def causes(
 ) -> dict[str, Any]:
     """JSON values; two trainings with the same ones give the same figures.
 
-    To the last bit on the same machine and number of threads; another machine of that kind sums
-    in another order, and its results are taken all the same.
+    To the last bit on the same machine; another one of that kind sums in another order, and its
+    results are taken all the same.
 
     Args:
         architecture: Of the network, which starts from the weights that ``seed`` gives it.
@@ -57,6 +57,8 @@ def causes(
         "epochs": epochs,
         "seed": seed,
         "numerics": numerics.to_dict(),
+        # Threads share a sum, and with their number its order changes.
+        "threads": torch.get_num_threads() if numerics.device.type == "cpu" else None,
         "versions": _versions(architecture.source),
         "code": _own_code((*_ROOMS, *rooms)),
         "source": _users_code(architecture.source),
