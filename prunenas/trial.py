@@ -232,13 +232,17 @@ def run_trial(
     except TrainingError as error:
         return Outcome(ended(record, reason=error.reason, curve=curve, epochs=len(curve)), None)
     except DataError as error:
-        raise DataError(f"trial {candidate.number} can't go on: {error}") from error
+        raise DataError(
+            f"trial {candidate.number} can't go on: {error}. "
+            "What is finished is kept; the same command goes on from there"
+        ) from error
     except PrunenasError as error:
         return Outcome(ended(record, reason=str(error)), None)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         raise StudyError(
-            f"trial {candidate.number} can't go on: {error.strerror or error}{where}"
+            f"trial {candidate.number} can't go on: {error.strerror or error}{where}. "
+            "What is finished is kept; the same command goes on from there"
         ) from error
     except Exception as error:  # a candidate's own trouble must not end the study
         refuse_to_hide_ctrl_c(error)

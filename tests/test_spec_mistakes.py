@@ -75,12 +75,24 @@ def ratio(text: str) -> str:
         (5, "  - {name: l1_norm, spcae: per_layer, space: per_layer}", "unknown methods[0] key "
          "'spcae' (did you mean 'space'?). Known: name, space, with"),
         (8, "search: {trials: 2, stoper: pareto}", "unknown search key 'stoper' (did you mean "
-         "'stopper'?). Known: sampler, seed, starts, stopper, trials, warm_start"),
+         "'stopper'?). Known: fidelity, sampler, seed, starts, stopper, trials, warm_start"),
         (8, "search: {trials: 2, stopper: parreto}", "unknown stopper 'parreto' (did you mean "
          "'pareto'?). Known: asha, median, none, pareto"),
         (8, "search: {trials: 2, starts: uniform}", "search.starts must be true, false or a list, "
          "but is 'uniform'"),
         (8, "search: {trials: 2, starts: [5]}", "an entry of search.starts must be text, but is 5"),
+        (8, "search: {trials: 2, fidelity: 3}", "search.fidelity must be a list of epochs, but is "
+         "3"),
+        (8, "search: {trials: 2, fidelity: [1.5, 3]}", "search.fidelity must hold whole numbers, "
+         "but has 1.5"),
+        (8, "search: {trials: 2, fidelity: [0, 3]}", "`search.fidelity >= 1` must hold, but it has "
+         "0"),
+        (8, "search: {trials: 2, fidelity: [3]}", "search.fidelity must have two entries or more, "
+         "but has one: 3"),
+        (8, "search: {trials: 2, fidelity: [3, 2]}", "search.fidelity must ascend, but is [3, 2]"),
+        (8, "search: {trials: 2, fidelity: [1, 2], stopper: asha}", "search: fidelity and a stopper "
+         "both end trainings early: give one of them, but fidelity is [1, 2] and the stopper is "
+         "'asha'"),
         (8, "search: {trials: 2, warm_start: 3}", "search.warm_start must be text, but is 3"),
         (5, ratio("low: 0.1, hihg: 1.0"), f"unknown {RATIO_OF} key 'hihg' (did you mean 'high'?). "
          "Known: high, log, low, step"),
@@ -283,3 +295,8 @@ def test_a_start_that_is_none_is_told_with_those_there_are(folder: Path) -> None
 def test_a_study_is_no_start_for_itself(folder: Path) -> None:
     (found,) = mistakes(changed(8, "search: {trials: 2, warm_start: sound}"))
     assert found.endswith("search.warm_start must name another study, but 'sound' is this one")
+
+
+def test_rungs_end_where_trainings_do(folder: Path) -> None:
+    (found,) = mistakes(changed(8, "search: {trials: 2, fidelity: [1, 3]}"))
+    assert found.endswith("search.fidelity must end with train.epochs, 1, but ends with 3")

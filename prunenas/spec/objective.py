@@ -75,7 +75,7 @@ def _rungs(value: Any) -> Any:
     if len(value) == 1:
         raise ValueError(f"{_FIDELITY} must have two entries or more, but has one: {value[0]}")
     if any(one >= other for one, other in pairwise(value)):
-        raise ValueError(f"{_FIDELITY} must ascend, but is {plain(list(value))}")
+        raise ValueError(f"{_FIDELITY} must ascend, but is {list(value)}")
     return tuple(value)
 
 
@@ -171,7 +171,7 @@ class SearchSection(Section):
     def _one_way_to_stop(self) -> Self:
         if self.fidelity and self.stopper != "none":
             raise ValueError(
-                "search.fidelity and a stopper both end trainings early: give one of them, "
+                "fidelity and a stopper both end trainings early: give one of them, "
                 f"but fidelity is {list(self.fidelity)} and the stopper is {self.stopper!r}"
             )
         return self

@@ -58,6 +58,9 @@ class Checkpoint:
                 file.write(hashlib.sha256(payload).digest())
                 file.write(payload)
             partial.replace(path)
+        except OSError as error:  # a full disk doesn't say of which file
+            error.filename = error.filename or str(path)
+            raise
         finally:
             partial.unlink(missing_ok=True)
 
