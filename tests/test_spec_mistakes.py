@@ -90,9 +90,9 @@ def ratio(text: str) -> str:
         (8, "search: {trials: 2, fidelity: [3]}", "search.fidelity must have two entries or more, "
          "but has one: 3"),
         (8, "search: {trials: 2, fidelity: [3, 2]}", "search.fidelity must ascend, but is [3, 2]"),
-        (8, "search: {trials: 2, fidelity: [1, 2], stopper: asha}", "search: fidelity and a stopper "
-         "both end trainings early: give one of them, but fidelity is [1, 2] and the stopper is "
-         "'asha'"),
+        (8, "search: {trials: 2, fidelity: [1, 2], stopper: asha}", "search: fidelity and a "
+         "stopper both end trainings early: give one of them, but fidelity is [1, 2] and the "
+         "stopper is 'asha'"),
         (8, "search: {trials: 2, warm_start: 3}", "search.warm_start must be text, but is 3"),
         (5, ratio("low: 0.1, hihg: 1.0"), f"unknown {RATIO_OF} key 'hihg' (did you mean 'high'?). "
          "Known: high, log, low, step"),
