@@ -14,10 +14,14 @@ from prunenas.data import Data, load
 from prunenas.errors import SpecError, StudyError
 from prunenas.methods import Dense
 from prunenas.places import HOME
+from prunenas.search.again import Again, missing, train_again
 from prunenas.search.events import (
     DenseEpoch,
     Event,
     FrontChanged,
+    RepeatEpoch,
+    RepeatFinished,
+    RepeatStarted,
     StudyFinished,
     StudyStarted,
     TrialEpoch,
@@ -25,7 +29,13 @@ from prunenas.search.events import (
     TrialStarted,
 )
 from prunenas.search.ledger import Ledger
-from prunenas.search.projection import dense_figures, mappings, opened, tracker_of
+from prunenas.search.projection import (
+    dense_figures,
+    log_repeats,
+    mappings,
+    opened,
+    tracker_of,
+)
 from prunenas.search.proposal import propose
 from prunenas.search.spread import repeated, spread_of
 from prunenas.search.stoppers import Curve, Noise, Stopper, curves_of
@@ -50,7 +60,7 @@ def run_study(
     home: Path = HOME,
     cache: str | Path | None = None,
 ) -> StudyView:
-    """Run a study, or go on with it, until it has all its trials.
+    """Run a study, or go on with it, until it has all its trials and repeats.
 
     Interrupted at any point (Ctrl-C, a killed process, a power cut) it goes on where it stood: a
     trial that was under way keeps its number, its proposal and its finished epochs.
@@ -126,9 +136,11 @@ class _Run:
         opened(tracker, view)
         records, front = mappings(view.records), mappings(view.front)
         tracker.sync(records, view.dense_widths, front, dense_figures(view))
+        log_repeats(tracker, view)
         ended = "failed"
         try:
             view = self._trials(view, tracker)
+            view = self._repeat(view, tracker)
             ended = "finished"
         except KeyboardInterrupt:
             ended = "interrupted"
@@ -200,6 +212,31 @@ class _Run:
                 self.watch(FrontChanged(view.front))
             tracker.log_front(mappings(view.front), mappings(view.records), dense_figures(view))
         shutil.rmtree(private, ignore_errors=True)
+        return view
+
+    def _repeat(self, view: StudyView, tracker: SafeTracker) -> StudyView:
+        """Train the candidates again with fresh seeds, where the study asks for that."""
+        folder = self.home / "checkpoints" / self.ledger.identity
+        cache = None
+        if self.cache != "off":
+            cache = Cache(Path(self.cache or self.home / "cache"), self.warn)
+        trainings = Trainings(cache, self.study.name, self.ledger.identity)
+        before, total = view.repeats_done
+        for done, again in enumerate(missing(view), before):
+            self.watch(RepeatStarted(again, done, total))
+
+            def report(metrics: EpochMetrics, again: Again = again) -> None:
+                self.watch(RepeatEpoch(again, metrics.epoch, metrics.validation.accuracy))
+
+            checkpoint = folder / f"repeat-{again.number}-{again.seed}.pt"
+            repeat = train_again(
+                again, self.study, self.data, self.device, trainings, checkpoint, report
+            )
+            self.ledger.set_repeat(again.number, repeat)
+            checkpoint.unlink(missing_ok=True)
+            self.watch(RepeatFinished(again, repeat, done + 1, total))
+            view = self.ledger.view()
+            log_repeats(tracker, view)
         return view
 
     def _spread(self) -> dict[float, float]:

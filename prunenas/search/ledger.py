@@ -15,6 +15,7 @@ from prunenas.architecture import Space
 from prunenas.errors import StudyError, unknown
 from prunenas.places import address
 from prunenas.search.front import front_of
+from prunenas.search.repeats import KEPT, Repeat, progress, standing
 from prunenas.search.samplers import resolved, sampler
 from prunenas.search.starts import Start, starts_of
 from prunenas.search.storage import open_storage
@@ -85,6 +86,7 @@ class Ledger:
             )
         found.set_user_attr("text", study.text)
         found.set_user_attr("trials", study.search.trials)
+        found.set_user_attr("repeats", study.search.repeats)
         found.set_user_attr("sampler", resolved(study, space))
         for start in found.user_attrs["starts"][len(found.trials) :]:
             found.enqueue_trial(start["parameters"], user_attrs={"start": start["name"]})
@@ -185,13 +187,23 @@ class Ledger:
         if accuracy is not None and self._study.user_attrs.get("dense_accuracy") != accuracy:
             self._study.set_user_attr("dense_accuracy", accuracy)
 
+    def set_repeat(self, number: int, repeat: Repeat) -> None:
+        """Keep what a fresh seed says of a trial's architecture.
+
+        With the study: Optuna lets nothing be written to a finished trial. Only one process may
+        call it, as several seeds of a candidate stand in one attribute.
+        """
+        kept = self._study.user_attrs.get(f"{KEPT}{number}", [])
+        others = [each for each in kept if each["seed"] != repeat.seed]
+        self._study.set_user_attr(f"{KEPT}{number}", [*others, asdict(repeat)])
+
     def view(self) -> StudyView:
         """The study as it stands.
 
         Raises:
             StudyError: It was not made by prunenas, or by another version of it.
         """
-        kept: Mapping[str, Any] = self._study.user_attrs
+        kept = self._study.user_attrs
         name = self._study.study_name
         if "settings" not in kept:
             raise StudyError(f"study {name!r} in {address(self._url)} was not made by prunenas")
@@ -204,6 +216,8 @@ class Ledger:
             counts["running"] = running
         directions = self._directions
         dense = kept["dense"]
+        repeats, wanted = standing(kept, records, directions), kept.get("repeats", 0)
+        repeated, asked = progress(repeats, wanted)
         return StudyView(
             name=name,
             text=kept["text"],
@@ -217,10 +231,12 @@ class Ledger:
             dense_params=dense["params"],
             dense_accuracy=kept.get("dense_accuracy"),
             dense_widths=dense["widths"],
-            finished=len(records) >= kept["trials"],
+            finished=len(records) >= kept["trials"] and repeated == asked,
             storage=self._url,
             identity=kept["identity"],
             settings=kept["settings"],
+            repeats_total=wanted,
+            repeats=repeats,
         )
 
 
@@ -251,8 +267,8 @@ def _records(trials: list[FrozenTrial]) -> Iterator[Record]:
 
 
 def _differences(stored: Any, given: Any, place: str = "") -> Iterator[str]:
-    """Where two studies' settings differ, but for the number of trials, which may grow."""
-    if place == "search.trials":
+    """Where two studies' settings differ, but for the trials and repeats, which may grow."""
+    if place in ("search.trials", "search.repeats"):
         return
     if isinstance(stored, Mapping) and isinstance(given, Mapping):
         for key in [*stored, *(key for key in given if key not in stored)]:
