@@ -14,7 +14,7 @@ methods:
 {methods}
 objective: {objective}
 train: {{epochs: {epochs}, batch_size: 50, lr: {lr}, augment: false}}
-search: {{sampler: {sampler}, trials: {trials}, seed: 3}}
+search: {{sampler: {sampler}, trials: {trials}, seed: 3{more}}}
 """
 
 L1 = "  - {name: l1_norm, space: {widths: {per: group, ratio: {low: 0.25, high: 1.0, step: 0.25}}}}"
@@ -30,6 +30,7 @@ def write_study(
     lr: float = 0.05,
     sampler: str = "tpe",
     trials: int = 4,
+    repeats: int = 0,
 ) -> Path:
     """Write a study file; its path."""
     path = folder / "tiny.yaml"
@@ -41,6 +42,7 @@ def write_study(
             lr=lr,
             sampler=sampler,
             trials=trials,
+            more=f", repeats: {repeats}" if repeats else "",
         )
     )
     return path

@@ -1,11 +1,12 @@
 """The winner's curse: how much better candidates look by the scores that chose them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from prunenas.search.repeats import ENOUGH, Repeats, final_front, ranked, standard_error
+from prunenas.search.repeats import ENOUGH, Repeats, final_front, standard_error
+from prunenas.search.view import StudyView
 
 
 @dataclass(frozen=True)
@@ -61,29 +62,24 @@ def curse(all_: Iterable[Repeats]) -> Curse | None:
     return Curse(fmean(differences), standard_error(differences), len(differences))
 
 
-def summary(
-    all_: Sequence[Repeats], directions: Sequence[str], wanted: int, final: bool
-) -> dict[str, Any]:
-    """Everything that is known, as JSON values: what ``best --json`` and MLflow show.
+def repeats_summary(view: StudyView) -> dict[str, Any]:
+    """What fresh seeds say of a study's candidates, as JSON values, best first.
 
-    Args:
-        all_: The candidates.
-        directions: One entry for each objective.
-        wanted: Fresh seeds that each is to have.
-        final: Whether candidates are ranked; before, the rank is None.
+    Before they can be ranked (see ``StudyView.ranking``) ranks are None.
     """
-    front = {each.record.number for each in final_front(all_, directions)} if final else set()
-    found = curse(all_) if final else None
+    ranking = view.ranking
+    front = {each.record.number for each in final_front(ranking, view.directions)}
+    found = curse(ranking)
     rows: list[Mapping[str, Any]] = [
         {
             **each.to_dict(),
-            "rank": rank if final else None,
-            "on_front": each.record.number in front if final else None,
+            "rank": rank if ranking else None,
+            "on_front": each.record.number in front if ranking else None,
         }
-        for rank, each in enumerate(ranked(all_), 1)
+        for rank, each in enumerate(ranking or view.repeats, 1)
     ]
     return {
-        "wanted": wanted,
+        "wanted": view.repeats_total,
         "candidates": rows,
         "winners_curse": found and {**asdict(found), "sentence": found.sentence()},
     }

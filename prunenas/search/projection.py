@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from prunenas.pictures import front_picture, repeats_picture, widths_picture
-from prunenas.search.curse import summary
+from prunenas.search.curse import repeats_summary
 from prunenas.search.ledger import read_study
 from prunenas.search.view import StudyView
 from prunenas.tracking import SafeTracker, Tracker
@@ -64,11 +64,6 @@ def log_repeats(tracker: Tracker | SafeTracker, view: StudyView) -> None:
     """Write what fresh seeds say of the candidates; nothing where there are none."""
     if any(each.trainings for each in view.repeats):
         tracker.log_repeats(repeats_summary(view))
-
-
-def repeats_summary(view: StudyView) -> dict[str, Any]:
-    """What fresh seeds say of the candidates, as JSON values."""
-    return summary(view.repeats, view.directions, view.repeats_total, bool(view.ranking))
 
 
 def dense_figures(view: StudyView) -> dict[str, float | None]:
