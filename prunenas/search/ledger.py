@@ -19,7 +19,7 @@ from prunenas.search.repeats import KEPT, Repeat, progress, standing
 from prunenas.search.samplers import resolved, sampler
 from prunenas.search.starts import Start, starts_of
 from prunenas.search.storage import open_storage
-from prunenas.search.verdicts import CONSTRAINT, verdict, violation
+from prunenas.search.verdicts import CONSTRAINTS, verdict, violation
 from prunenas.search.view import StudyView
 from prunenas.spec import Study
 from prunenas.trial import Record
@@ -154,9 +154,13 @@ class Ledger:
             record: How it ended.
             asked: The target in FLOPs that it was to meet, where targets are searched.
         """
-        if asked is not None and CONSTRAINT not in trial.constraints:
+        if asked is not None and not trial.constraints:
             dense = self._study.user_attrs["dense"]["flops"]
-            trial.set_constraint(CONSTRAINT, violation(record, asked, self._least, dense))
+            value = violation(record, asked, self._least, dense)
+            trial.storage.set_trial_system_attr(trial._trial_id, CONSTRAINTS, [value])
+        # For whoever looks at Optuna's own pages, where a state is one of five.
+        why = f": {record.reason}" if record.reason else ""
+        trial.set_user_attr("outcome", f"{record.state}{why}")
         trial.set_user_attr("record", record.to_dict())
         self._tell(trial, record)
 

@@ -20,7 +20,12 @@ from optuna.trial import TrialState
 
 from prunenas.trial import Record
 
-CONSTRAINT = "flops"
+CONSTRAINTS = "constraints"
+"""The trial's attribute that has the constraint, as a list of one.
+
+The form of Optuna before 5, which reads it like its own: optuna-dashboard 0.21 knows no other, and
+would show what was never trained on the front.
+"""
 
 
 @dataclass(frozen=True)
