@@ -159,6 +159,10 @@ def test_what_it_reads_of_a_study_is_not_too_large(folder: Path, view: StudyView
         (study,) = ask(f"{address}/api/studies")["study_summaries"]
         told = ask(f"{address}/api/studies/{study['study_id']}?after=0")
     assert told["objective_names"] == ["accuracy", "flops"]
+    # The dashboard's own front knows no constraints: what was never trained must not be on it.
+    best = {trial["number"] for trial in told["best_trials"]}
+    assert {record.number for record in view.front} <= best
+    assert all(view.records[number].state == "complete" for number in best)
     states = [CHIPS[record.state] for record in view.records]
     assert [trial["state"] for trial in told["trials"]] == states
     assert len(json.dumps(told["trials"])) < 5000 * len(view.records)
