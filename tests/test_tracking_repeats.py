@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import synthetic
+
+from prunenas.search.curse import Curse
+from prunenas.tracking.front import note as note_of_front
 from prunenas.tracking.repeats import (
     candidate_points,
     candidate_tag,
@@ -69,3 +73,13 @@ def test_the_description_has_one_section_on_fresh_seeds() -> None:
     assert late.startswith(f"{note}\n\n**Fresh seeds.** Best: trial 4")
     assert late.count("Fresh seeds.") == 1
     assert late.endswith("(repeats.png)")
+
+
+def test_a_long_front_and_its_section_fit_into_a_tag() -> None:
+    front = [synthetic.record(number, 0.5, 0.5) for number in range(500)]
+    picture = "get-artifact?path=repeats.png&run_uuid=" + 32 * "0"
+    note = note_of_front(front, front, synthetic.DENSE, picture)
+    sentence = Curse(0.0123, 0.0040, 100).sentence()
+    curse = {"mean": 0.0123, "standard_error": 0.004, "n": 100, "sentence": sentence}
+    told = repeats(candidate(499), curse=curse)
+    assert len(with_section(note, told, picture)) < 8000

@@ -112,8 +112,8 @@ def note(
         )
     text = "\n".join(lines)
     # A tag holds 8,000 characters, a section on fresh seeds among them; the artifact is whole.
-    if len(text) > 7300:
-        text = text[:7300].rpartition("\n")[0] + "\n\n…"
+    if len(text) > 7500:
+        text = text[:7500].rpartition("\n")[0] + "\n\n…"
     return f"{text}\n\n![Accuracy against FLOPs]({picture})" if picture else text
 
 
