@@ -10,6 +10,7 @@ from prunenas.tracking.store import Store, StudyRuns
 
 DrawRepeats = Callable[[Sequence[Mapping[str, Any]], Mapping[str, Any] | None], bytes]
 
+_LONGEST_TAG = 8000
 _SECTION = "\n\n**Fresh seeds.** "
 
 
@@ -111,7 +112,12 @@ def with_section(note: str, repeats: Mapping[str, Any], picture: str | None) -> 
     text = f"Best: {tags['prunenas.best']}. " if tags else "Candidates are being trained again."
     text += tags.get("prunenas.winners_curse", "")
     image = f"\n\n![Search scores against fresh seeds]({picture})" if picture else ""
-    return f"{note.partition(_SECTION)[0]}{_SECTION}{text.strip()}{image}"
+    section = f"{_SECTION}{text.strip()}{image}"
+    before, mark, front = note.partition(_SECTION)[0].partition("\n\n![")
+    room = _LONGEST_TAG - len(section) - len(mark + front)
+    if len(before) > room:  # of the front's table; the one among the artifacts is whole
+        before = before[: room - 3].rpartition("\n")[0] + "\n\n…"
+    return f"{before}{mark}{front}{section}"
 
 
 def _figure(row: Mapping[str, Any]) -> str:
