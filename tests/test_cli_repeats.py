@@ -1,6 +1,7 @@
 """What people see of repeats: lines in a pipe, the live screen, the ranking."""
 
 import io
+import pickle
 import re
 
 import pytest
@@ -87,6 +88,11 @@ def again():
     space = trace("vgg_mini", input_shape=(1, 28, 28))
     architecture: Architecture = space.architecture(0.5)
     return Again(7, architecture, 12, 2, 3, 4, 0.341)
+
+
+def test_what_is_missing_can_be_handed_to_a_worker(again):
+    handed = pickle.loads(pickle.dumps(again))
+    assert (handed, handed.digest) == (again, again.architecture.digest)
 
 
 def test_in_a_pipe_each_event_is_a_line(again):
