@@ -231,19 +231,10 @@ def run_trial(
         return Outcome(ended(record, state="infeasible", reason=str(error)), None)
     except TrainingError as error:
         return Outcome(ended(record, reason=error.reason, curve=curve, epochs=len(curve)), None)
-    except DataError as error:
-        raise DataError(
-            f"trial {candidate.number} can't go on: {error}. "
-            "What is finished is kept; the same command goes on from there"
-        ) from error
+    except (DataError, OSError) as error:
+        raise halted(f"trial {candidate.number}", error) from error
     except PrunenasError as error:
         return Outcome(ended(record, reason=str(error)), None)
-    except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        raise StudyError(
-            f"trial {candidate.number} can't go on: {error.strerror or error}{where}. "
-            "What is finished is kept; the same command goes on from there"
-        ) from error
     except Exception as error:  # a candidate's own trouble must not end the study
         refuse_to_hide_ctrl_c(error)
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
@@ -289,6 +280,15 @@ def blank_record(candidate: Candidate) -> Record:
         finished=now,
         start=candidate.start,
     )
+
+
+def halted(what: str, error: DataError | OSError) -> DataError | StudyError:
+    """What ends a study rather than a trial: trouble with data or files that all would have."""
+    advice = "What is finished is kept; the same command goes on from there"
+    if isinstance(error, DataError):
+        return DataError(f"{what} can't go on: {error}. {advice}")
+    where = f": {error.filename}" if error.filename else ""
+    return StudyError(f"{what} can't go on: {error.strerror or error}{where}. {advice}")
 
 
 def _counted(architecture: Architecture, seed: int) -> nn.Module:

@@ -11,7 +11,7 @@ import synthetic
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from prunenas.pictures import front_picture, widths_picture
+from prunenas.pictures import front_picture, repeats_picture, widths_picture
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
 
@@ -98,3 +98,41 @@ def test_every_group_has_a_line_that_can_be_read(groups: int) -> None:
     for bar in bars:  # ink of the name, left of the bar
         name = picture[bar.min() : bar.max(), : np.flatnonzero(blue[int(bar.mean())])[0] - 4]
         assert (name.min(axis=2) < 0.4).sum() > 100
+
+
+def candidates(*points: tuple[float, float], error: float | None = 0.0) -> list[dict[str, Any]]:
+    return [
+        {
+            "trial": number,
+            "method": "l1_norm",
+            "search_accuracy": search,
+            "mean": mean,
+            "standard_error": error,
+        }
+        for number, (search, mean) in enumerate(points)
+    ]
+
+
+def test_candidates_stand_at_their_two_scores() -> None:
+    """Two whose scores agree lie on a rising line of 45 degrees, a flattered one below it."""
+    drawn = repeats_picture(candidates((0.90, 0.90), (0.92, 0.90), (0.94, 0.94)))
+    blue = having(drawn, BLUE)
+    blue = blue[: blue.shape[0] * 17 // 20]  # without the legend
+    columns = np.flatnonzero(blue.any(axis=0))
+    marks = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)
+    assert len(marks) == 3
+    x = [float(mark.mean()) for mark in marks]
+    y = [float(np.flatnonzero(blue[:, mark].any(axis=1)).mean()) for mark in marks]
+    assert x[1] - x[0] == pytest.approx(x[2] - x[1], abs=2)
+    assert y[1] == pytest.approx(y[0], abs=2)
+    assert x[2] - x[0] == pytest.approx(y[0] - y[2], abs=3)
+
+
+@pytest.mark.parametrize("number", [0, 1, 12])
+@pytest.mark.parametrize("error", [None, 0.01])
+def test_any_number_of_candidates_is_drawn(number: int, error: float | None) -> None:
+    dice = random.Random(number)
+    rows = candidates(*[(dice.random(), dice.random()) for _ in range(number)], error=error)
+    rows += [{**row, "mean": None, "standard_error": None} for row in candidates((0.5, 0.5))]
+    curse = {"mean": 0.01, "standard_error": error, "n": number}
+    assert pixels(repeats_picture(rows, curse if number else None)).shape[1] == 744

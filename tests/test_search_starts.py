@@ -15,7 +15,7 @@ from prunenas.errors import SpecError, StudyError
 from prunenas.search import StudyView, run_study
 from prunenas.search.samplers import resolved, sampler
 from prunenas.search.starts import starts_of
-from prunenas.search.verdicts import verdict, violation
+from prunenas.search.verdicts import CONSTRAINTS, verdict, violation
 from prunenas.spec import Study, load_study
 from prunenas.trial import Record
 
@@ -192,7 +192,7 @@ def test_targets_that_no_network_meets_are_told_and_not_trained(tmp_path: Path) 
     assert view.counts["infeasible"] + view.counts["complete"] == 14
     stored = optuna.load_study(study_name="tiny", storage=STORAGE)
     for record, trial in zip(view.records, stored.trials, strict=True):
-        assert (record.state == "infeasible") == (trial.constraints["flops"] > 0)
+        assert (record.state == "infeasible") == (trial.constraints["0"] > 0)
         assert record.curve or record.state == "infeasible"
     best = {trial.number for trial in stored.best_trials}
     assert all(view.records[number].state == "complete" for number in best)
@@ -214,7 +214,8 @@ def infeasible_at_last(name: str, trials: int) -> int:
             accuracy = 0.9 + 0.1 * math.log10(asked) - 0.1 * waste
             values |= {"state": "complete", "accuracy": accuracy, "flops": int(asked * dense)}
         record = Record(**values)  # type: ignore[arg-type]
-        trial.set_constraint("flops", violation(record, int(asked * dense), least, dense))
+        broken = violation(record, int(asked * dense), least, dense)
+        trial.storage.set_trial_system_attr(trial._trial_id, CONSTRAINTS, [broken])
         told = verdict(record, records, ("maximize", "minimize"), least)
         study.tell(trial, told.values, state=told.state)
         records.append(record)

@@ -75,7 +75,8 @@ def ratio(text: str) -> str:
         (5, "  - {name: l1_norm, spcae: per_layer, space: per_layer}", "unknown methods[0] key "
          "'spcae' (did you mean 'space'?). Known: name, space, with"),
         (8, "search: {trials: 2, stoper: pareto}", "unknown search key 'stoper' (did you mean "
-         "'stopper'?). Known: fidelity, sampler, seed, starts, stopper, trials, warm_start"),
+         "'stopper'?). Known: fidelity, repeats, sampler, seed, starts, stopper, trials, "
+         "warm_start"),
         (8, "search: {trials: 2, stopper: parreto}", "unknown stopper 'parreto' (did you mean "
          "'pareto'?). Known: asha, median, none, pareto"),
         (8, "search: {trials: 2, starts: uniform}", "search.starts must be true, false or a list, "
@@ -126,6 +127,11 @@ def ratio(text: str) -> str:
         (7, "train: {epochs: 1, nesterov: true, momentum: 0}", "train: nesterov: true needs "
          "momentum > 0, but momentum is 0"),
         (8, "search: {trials: 0}", "`search.trials >= 1` must hold, but it is 0"),
+        (8, "search: {trials: 1, repeats: -1}", "`search.repeats >= 0` must hold, but it is -1"),
+        (8, "search: {trials: 1, repeats: 1}", "search.repeats must be 0 (none) or 2 and more, as "
+         "one seed gives no standard error, but is 1"),
+        (8, "search: {trials: 1, repeats: 2.5}", "search.repeats must be a whole number, but is "
+         "2.5"),
         (8, "search: {trials: 1, seed: -1}", "`search.seed >= 0` must hold, but it is -1"),
         # ratios
         (5, ratio("low: 0, high: 1"), f"`{RATIO_OF}.low > 0` must hold, but it is 0"),

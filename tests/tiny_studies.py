@@ -31,6 +31,7 @@ def write_study(
     sampler: str = "tpe",
     trials: int = 4,
     more: str = "",
+    repeats: int = 0,
 ) -> Path:
     """Write a study file; its path. ``more`` follows in its section ``search``."""
     path = folder / "tiny.yaml"
@@ -42,7 +43,7 @@ def write_study(
             lr=lr,
             sampler=sampler,
             trials=trials,
-            more=more,
+            more=more + (f", repeats: {repeats}" if repeats else ""),
         )
     )
     return path

@@ -1,13 +1,12 @@
 """``prunenas export``: architectures out of a study, into folders of their own."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prunenas.cli.options import Device, Json, Storage, StudyName, Tracking
-from prunenas.errors import DataError, StudyError
+from prunenas.errors import DataError
 from prunenas.places import STUDIES
 
 if TYPE_CHECKING:
@@ -86,10 +85,11 @@ def export(
 ) -> None:
     """Export the best architectures of a study, ready to load.
 
-    Without a choice it is the most accurate one, into OUT/best. An export loads with
-    prunenas.load(FOLDER), in any process and without the study, or with its own modeling.py,
-    without prunenas. It is checked in a fresh process as it is written. Trained weights are
-    those the study kept of its front; where there are none, they are trained again.
+    Without a choice it is the most accurate one, into OUT/best: by the mean of fresh seeds where
+    the study has repeats. An export loads with prunenas.load(FOLDER), in any process and without
+    the study, or with its own modeling.py, without prunenas. It is checked in a fresh process as it
+    is written. Trained weights are those the study kept of its front; where there are none, they
+    are trained again.
 
     \b
     prunenas export quickstart exports
@@ -99,6 +99,7 @@ def export(
     """
     from prunenas.architecture import Architecture
     from prunenas.cli import console, units
+    from prunenas.cli.choice import accuracy, choose
     from prunenas.export import Verifier, check_format, write_export
     from prunenas.pictures import widths_picture
     from prunenas.search import open_study, trained_weights
@@ -144,7 +145,7 @@ def export(
             )
             entry = {"folder": str(folder), "trial": record.number, "digest": record.digest}
             line = (
-                f"{folder}: trial {record.number}, accuracy {units.accuracy(record.accuracy)}, "
+                f"{folder}: trial {record.number}, accuracy {accuracy(view, record)}, "
                 f"{units.share(record.flops_ratio)} of dense FLOPs"
             )
             if register is not None:
@@ -158,33 +159,6 @@ def export(
         console.show_json(written)
 
 
-def choose(
-    view: "StudyView", trials: Sequence[int], flops_ratio: float | None, everything: bool
-) -> list[tuple[str, "Record"]]:
-    """Return the folder's name and the record of each architecture that was asked for.
-
-    Raises:
-        StudyError: There is none; the message says the nearest.
-    """
-    usable = [r for r in view.records if r.state == "complete" and r.architecture is not None]
-    if not usable:
-        raise StudyError(f"study {view.name!r} has no complete trial yet")
-    if trials:
-        return [(f"trial_{number}", _numbered(view, usable, number)) for number in trials]
-    if everything:
-        return [(f"trial_{record.number}", record) for record in view.front]
-    if flops_ratio is None:
-        return [("best", max(usable, key=_merit))]
-    within = [record for record in usable if (record.flops_ratio or 0.0) <= flops_ratio]
-    if not within:
-        least = min(record.flops_ratio or 0.0 for record in usable)
-        raise StudyError(
-            f"no architecture of study {view.name!r} has at most {flops_ratio:g} of the dense "
-            f"FLOPs; the smallest has {least:.4f}"
-        )
-    return [(f"best_{flops_ratio:g}", max(within, key=_merit))]
-
-
 def provenance(view: "StudyView", record: "Record", data: "Data | None") -> dict[str, Any]:
     """Return where an architecture comes from, for its config.
 
@@ -192,6 +166,14 @@ def provenance(view: "StudyView", record: "Record", data: "Data | None") -> dict
     pixels' mean and standard deviation.
     """
     known: dict[str, Any] = {}
+    repeats = next(
+        (
+            {key: row[key] for key in ("mean", "standard_error", "n", "seeds", "accuracies")}
+            for row in (each.to_dict() for each in view.repeats if each.record == record)
+            if row["n"]
+        ),
+        None,
+    )
     if data is not None:
         known = {
             "images": {"train": len(data.train), "validation": len(data.validation)},
@@ -210,6 +192,7 @@ def provenance(view: "StudyView", record: "Record", data: "Data | None") -> dict
         "notes": record.notes,
         "accuracy": record.accuracy,
         "split": "validation",
+        **({} if repeats is None else {"repeats": repeats}),
         "data": view.settings["data"]["name"],
         **known,
         "epochs": record.epochs,
@@ -279,20 +262,3 @@ def _register(
         uri=tracking,
     )
     return f"{name} version {version.version}" + (f" ({alias})" if alias else "")
-
-
-def _merit(record: "Record") -> tuple[float, int]:
-    return record.accuracy or 0.0, -(record.flops or 0)
-
-
-def _numbered(view: "StudyView", usable: Sequence["Record"], number: int) -> "Record":
-    for record in usable:
-        if record.number == number:
-            return record
-    state = next((record.state for record in view.records if record.number == number), None)
-    if state is not None:
-        raise StudyError(
-            f"trial {number} of study {view.name!r} is {state}: it has nothing to export"
-        )
-    known = ", ".join(str(record.number) for record in usable)
-    raise StudyError(f"study {view.name!r} has no trial {number}. Complete: {known}")

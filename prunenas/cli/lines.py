@@ -5,12 +5,15 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
-from prunenas.cli import units
+from prunenas.cli import repeats, units
 from prunenas.cli.progress import Progress
 from prunenas.search.events import (
     DenseEpoch,
     Event,
     FrontChanged,
+    RepeatEpoch,
+    RepeatFinished,
+    RepeatStarted,
     StudyFinished,
     StudyStarted,
     TrialEpoch,
@@ -99,6 +102,20 @@ class Lines:
                         f"front: {units.plural(len(event.front), 'architecture')}, best accuracy "
                         f"{units.accuracy(best)}, smallest {units.share(least)} of dense FLOPs"
                     )
+            case RepeatStarted(again):
+                yield (
+                    f"{repeats.name(again)}: {units.share(again.flops_ratio)} of dense FLOPs, "
+                    f"{units.plural(again.epochs, 'epoch')}"
+                )
+            case RepeatEpoch(again):
+                yield (
+                    f"{repeats.name(again)}: epoch {event.epoch}/{again.epochs}, "
+                    f"accuracy {units.accuracy(event.accuracy)}"
+                )
+            case RepeatFinished(again, ended, done, total):
+                left = progress.seconds_left() if done < total else None
+                tail = "" if left is None else f", about {units.duration(left)} left"
+                yield f"{repeats.outcome(again, ended)} [{done}/{total}{tail}]"
             case StudyFinished():
                 states = ", ".join(
                     f"{n} {state}" for state, n in sorted(progress.counts.items()) if n

@@ -10,11 +10,11 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from prunenas.cli import tables, units
+from prunenas.cli import repeats, tables, units
 from prunenas.cli.console import console as stdout_console
 from prunenas.cli.lines import outcome
-from prunenas.cli.progress import Progress, RunningTrial
-from prunenas.search.events import Event, TrialFinished
+from prunenas.cli.progress import Progress, RunningRepeat, RunningTrial
+from prunenas.search.events import Event, RepeatFinished, TrialFinished
 
 LINES_AROUND_FRONT = 14  # header, progress, trials, counts, the table's own head, and the prompt
 
@@ -61,6 +61,9 @@ class Screen:
         if isinstance(event, TrialFinished) and event.record.state in ("failed", "infeasible"):
             style = tables.STATE_STYLES[event.record.state]
             self._console.print(Text(outcome(event.record), style))
+        if isinstance(event, RepeatFinished) and event.repeat.reason is not None:
+            told = repeats.outcome(event.again, event.repeat)
+            self._console.print(Text(told, tables.STATE_STYLES["failed"]))
 
     def warn(self, message: str) -> None:
         """Print trouble above the screen."""
@@ -70,7 +73,7 @@ class Screen:
         """Return the screen as it stands."""
         progress = self._progress
         parts: list[RenderableType] = [self._header(), self._bar()]
-        if progress.running or progress.dense:
+        if progress.running or progress.dense or progress.repeats:
             parts.append(self._trials())
         if progress.counts:
             parts.append(tables.states(progress.counts))
@@ -111,12 +114,20 @@ class Screen:
                 complete_style="cyan",
                 finished_style="green",
             ),
-            Text(
-                f"{progress.done}/{units.plural(progress.total, 'trial')}" if progress.total else ""
-            ),
+            Text(self._counted()),
             Text(tail, "dim"),
         )
         return row
+
+    def _counted(self) -> str:
+        progress = self._progress
+        words = []
+        if progress.total:
+            words.append(f"{progress.done}/{units.plural(progress.total, 'trial')}")
+        if progress.repeats_total:
+            total = units.plural(progress.repeats_total, "repeat")
+            words.append(f"{progress.repeats_done}/{total}")
+        return " · ".join(words)
 
     def _trials(self) -> RenderableType:
         grid = Table.grid(padding=(0, 2))
@@ -130,6 +141,8 @@ class Screen:
             )
         for trial in tuple(self._progress.running.values()):  # events come from another thread
             grid.add_row(*_cells(trial))
+        for repeat in tuple(self._progress.repeats.values()):
+            grid.add_row(*_repeat_cells(repeat))
         return grid
 
 
@@ -140,4 +153,15 @@ def _cells(trial: RunningTrial) -> tuple[RenderableType, ...]:
         f"{units.share(trial.flops_ratio)} of dense FLOPs",
         f"epoch {trial.epoch}/{trial.epochs}",
         f"accuracy {units.accuracy(trial.accuracy)}" if trial.epoch else "",
+    )
+
+
+def _repeat_cells(repeat: RunningRepeat) -> tuple[RenderableType, ...]:
+    again = repeat.again
+    return (
+        Text(f"trial {again.number}", "cyan"),
+        f"fresh seed {again.index} of {again.of}",
+        f"{units.share(again.flops_ratio)} of dense FLOPs",
+        f"epoch {repeat.epoch}/{again.epochs}",
+        f"accuracy {units.accuracy(repeat.accuracy)}" if repeat.epoch else "",
     )

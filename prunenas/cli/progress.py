@@ -5,10 +5,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from prunenas.search.again import Again
 from prunenas.search.events import (
     DenseEpoch,
     Event,
     FrontChanged,
+    RepeatEpoch,
+    RepeatFinished,
+    RepeatStarted,
     StudyFinished,
     StudyStarted,
     TrialEpoch,
@@ -44,6 +48,16 @@ class DenseTraining:
     accuracy: float
 
 
+@dataclass
+class RunningRepeat:
+    """A candidate in training with a fresh seed; ``since`` is the clock's at its start."""
+
+    again: Again
+    since: float
+    epoch: int = 0
+    accuracy: float | None = None
+
+
 class Progress:
     """The state of a study as its events tell it.
 
@@ -64,10 +78,14 @@ class Progress:
         self.workers = 1
         self.dense: dict[str, DenseTraining] = {}
         self.running: dict[int, RunningTrial] = {}
+        self.repeats: dict[tuple[int, int], RunningRepeat] = {}
+        self.repeats_done = 0
+        self.repeats_total = 0
         self.front: tuple[Record, ...] = ()
         self.counts: Counter[str] = Counter()
         self._trial_seconds: dict[int, float] = {}
         self._epoch_seconds: list[float] = []
+        self._repeat_seconds: list[float] = []
 
     def update(self, event: Event) -> None:
         """Take one event in."""
@@ -101,6 +119,17 @@ class Progress:
                 self._trial_seconds[event.record.number] = event.record.seconds
             case FrontChanged():
                 self.front = event.front
+            case RepeatStarted(again, done, total):
+                self.repeats[again.number, again.seed] = RunningRepeat(again, self._clock())
+                self.repeats_done, self.repeats_total = done, total
+            case RepeatEpoch(again):
+                if repeat := self.repeats.get((again.number, again.seed)):
+                    repeat.epoch, repeat.accuracy = event.epoch, event.accuracy
+            case RepeatFinished(again, ended, done, total):
+                self.repeats.pop((again.number, again.seed), None)
+                self.repeats_done, self.repeats_total = done, total
+                if ended.reused is None:
+                    self._repeat_seconds.append(ended.seconds)
             case StudyFinished():
                 self.front, self.counts = event.view.front, Counter(event.view.counts)
                 self.finished = True
@@ -119,19 +148,29 @@ class Progress:
         """Estimate the time to the study's end; ``None`` while nothing is known.
 
         Trials to come are taken to last as long as those that were finished or paused did on
-        average, trials told without training among them; a running one by its epochs left at its own pace, or before
-        its first epoch at the pace of the finished ones. Workers share what is left.
+        average, trials told without training among them; a running one by its epochs left at its
+        own pace, or before its first epoch at the pace of the finished ones. Workers share what is
+        left.
         """
         now = self._clock()
         running = [(trial, self._duration(trial)) for trial in self.running.values()]
-        known = [*self._trial_seconds.values()] or [seconds for _, seconds in running if seconds is not None]
+        known = [*self._trial_seconds.values()]
+        known = known or [seconds for _, seconds in running if seconds is not None]
+        known = known or self._repeat_seconds
         if not known:
             return None
         typical = sum(known) / len(known)
         left = max(0, self.total - self.done - len(running)) * typical
         for trial, seconds in running:
             left += max(0.0, (typical if seconds is None else seconds) - (now - trial.since))
-        return left / self.workers
+        return (left + self._repeats_left(typical)) / self.workers
+
+    def _repeats_left(self, typical: float) -> float:
+        """Trainings with fresh seeds last as long as each other, the first one as a trial."""
+        if self._repeat_seconds:
+            typical = sum(self._repeat_seconds) / len(self._repeat_seconds)
+        spent = sum(self._clock() - repeat.since for repeat in tuple(self.repeats.values()))
+        return max(0.0, (self.repeats_total - self.repeats_done) * typical - spent)
 
     def _duration(self, trial: RunningTrial) -> float | None:
         if trial.epoch:
@@ -148,4 +187,7 @@ def time_left(view: StudyView) -> float | None:
     if not view.records:
         return None
     typical = sum(record.seconds for record in view.records) / len(view.records)
-    return max(0, view.trials_total - len(view.records)) * typical
+    left = max(0, view.trials_total - len(view.records)) * typical
+    trained = [each.seconds for one in view.repeats for each in one.trainings if not each.reused]
+    done, total = view.repeats_done
+    return left + (total - done) * (sum(trained) / len(trained) if trained else typical)

@@ -61,6 +61,9 @@ def run(
 ) -> None:
     """Run a study, or go on with it where it was left.
 
+    A study that asks for repeats trains its best architectures again with fresh seeds, once all
+    trials are done, and ranks them by the mean.
+
     A study that was interrupted, by Ctrl-C or by anything else, keeps its finished trials: the same
     line goes on with it. A study that is finished is shown, not run again. In a terminal the front
     is drawn while it grows; in a pipe, or where CI is set, each event is a line.
@@ -73,7 +76,7 @@ def run(
     prunenas run studies/quickstart.yaml --storage sqlite:///elsewhere.db --device cpu
     prunenas run studies/quickstart.yaml --workers 2 --deterministic
     """
-    from prunenas.cli import console, tables
+    from prunenas.cli import console, repeats, tables
     from prunenas.spec import load_study
 
     spec = load_study(study)
@@ -100,7 +103,9 @@ def run(
         again += ["--workers", str(workers)] if workers > 1 else []
         again += ["--per-gpu", str(per_gpu)] if per_gpu > 1 else []
         raise Interrupted(f"finished trials are kept, go on with `{shlex.join(again)}`") from None
-    if not _interactive():
+    if view.ranking:
+        console.show(repeats.ranking(view), *repeats.lines(view))
+    elif not _interactive():
         console.show(tables.front(view.front))
     if view.front:
         where = f" --storage {shlex.quote(address(storage))}" if storage != STUDIES else ""

@@ -53,16 +53,23 @@ def best(study: StudyName, storage: Storage = STUDIES, json: Json = False) -> No
     On the front no other architecture has both a higher accuracy and fewer FLOPs. Accuracy is the
     share of the validation split that is classified rightly.
 
+    Where the study has repeats, candidates stand by the mean accuracy of fresh seeds, which had no
+    part in the choice; beside it the search's own score, and how much that flattered them.
+
     \b
     prunenas best quickstart
     prunenas best quickstart --json
     """
-    from prunenas.cli import console, tables, units
+    from prunenas.cli import console, repeats, tables, units
     from prunenas.search import open_study
 
     view = open_study(storage, study)
     if json:
-        console.show_json({**summary(view), "front": [record.to_dict() for record in view.front]})
+        records = [record.to_dict() for record in view.final_front]
+        console.show_json({**summary(view), "front": records})
+    elif view.ranking:
+        title = f"{view.name} · {tables.objective(view.objective)}"
+        console.show(repeats.ranking(view, title=title), *repeats.lines(view))
     elif view.front:
         front = tables.front(view.front, title=f"{view.name} · {tables.objective(view.objective)}")
         front.add_section()
@@ -77,6 +84,7 @@ def best(study: StudyName, storage: Storage = STUDIES, json: Json = False) -> No
 def summary(view: "StudyView") -> dict[str, Any]:
     """Return what ``--json`` says of a study."""
     from prunenas.cli.progress import time_left
+    from prunenas.search.curse import repeats_summary
 
     return {
         "name": view.name,
@@ -92,6 +100,7 @@ def summary(view: "StudyView") -> dict[str, Any]:
             "trained": sum(record.epochs for record in view.records if not record.reused),
             "reused": sum(record.epochs for record in view.records if record.reused),
         },
+        "repeats": repeats_summary(view),
         "finished": view.finished,
         "seconds_left": time_left(view),
         "best_accuracy": max(
@@ -109,7 +118,7 @@ def summary(view: "StudyView") -> dict[str, Any]:
 def _details(view: "StudyView") -> list["RenderableType"]:
     from rich.text import Text
 
-    from prunenas.cli import tables, units
+    from prunenas.cli import repeats, tables, units
     from prunenas.cli.lines import outcome
     from prunenas.cli.progress import time_left
 
@@ -119,6 +128,8 @@ def _details(view: "StudyView") -> list["RenderableType"]:
         tables.studies([view]),
         Text(tail if view.finished or left is not None else "time left: unknown yet", "dim"),
     ]
+    if (told := repeats.progress(view)) is not None:
+        parts.append(Text(told, "dim"))
     if reused := [record for record in view.records if record.reused]:
         parts.append(
             Text(

@@ -92,6 +92,9 @@ def _figures(config: ExportConfig) -> Iterable[tuple[str, str]]:
     architecture = config.architecture
     for split, accuracy, count in accuracies(config):
         yield "accuracy", f"{accuracy:.2%}".replace("%", " %") + f" ({_of(split, count)})"
+    repeats = config.provenance.get("repeats")
+    if isinstance(repeats, Mapping) and isinstance(repeats.get("mean"), float):
+        yield "accuracy in the study, fresh seeds", _repeated(repeats)
     share = f"{config.flops_ratio:.2%}".replace("%", " %")
     yield "FLOPs", f"{architecture.flops:,} fused multiply-adds ({share} of the dense network's)"
     yield "counted", FLOPS_UNIT.removeprefix("fused multiply-adds ")
@@ -99,6 +102,15 @@ def _figures(config: ExportConfig) -> Iterable[tuple[str, str]]:
     yield "input", "×".join(map(str, architecture.input_shape)) + " (C×H×W)"
     yield "weights", WEIGHTS_FILE if config.weights_sha256 else "none: an architecture to train"
     yield "digest", f"`{architecture.digest}`"
+
+
+def _repeated(repeats: Mapping[str, Any]) -> str:
+    """A mean over trainings with other seeds than the one that the search chose it by."""
+    mean, error = f"{repeats['mean']:.2%}", repeats.get("standard_error")
+    if isinstance(error, float):
+        mean += f" ± {error:.2%}"
+    told = mean.replace("%", " %")
+    return f"{told} (validation, mean ± standard error, n = {repeats.get('n')} trainings)"
 
 
 def _usage(config: ExportConfig) -> str:

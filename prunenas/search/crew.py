@@ -13,13 +13,15 @@ import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Protocol
 
 from prunenas.errors import StudyError
-from prunenas.search.events import DenseEpoch, Event, TrialEpoch
-from prunenas.search.tasks import Done, Task
+from prunenas.search.events import DenseEpoch, Event, RepeatEpoch, TrialEpoch
+from prunenas.search.repeats import Repeat
+from prunenas.search.tasks import Done, Repeated, Task, Tried, Try, trial_of
 from prunenas.search.worker import Bench, Told, Trouble, Warned, work
 from prunenas.search.workshop import Workshop
 from prunenas.trial import blank_record
@@ -92,12 +94,12 @@ class _Worker:
 
     def note(self, event: Event) -> None:
         """Take in what has come of its task: an epoch that is new excuses earlier deaths."""
-        if not isinstance(event, TrialEpoch | DenseEpoch) or self.task is None:
+        if not isinstance(event, TrialEpoch | DenseEpoch | RepeatEpoch):
             return
         what = event.what if isinstance(event, DenseEpoch) else ""
         if event.epoch > self.reached.get(what, 0):
             self.reached[what], self.deaths = event.epoch, 0
-        if isinstance(event, TrialEpoch):
+        if isinstance(event, TrialEpoch) and isinstance(self.task, Try):
             self.task = replace(self.task, told=max(self.task.told, event.epoch))
 
 
@@ -157,7 +159,7 @@ class Processes:
                 self._warn(text)
             case Trouble(text):
                 raise StudyError(text)
-            case Done():
+            case Tried() | Repeated():
                 worker.task, worker.deaths = None, 0
                 return message
         return None
@@ -176,13 +178,12 @@ class Processes:
         worker.deaths = 0 if given_up else deaths
         if task is None:
             return None
-        number = task.candidate.number
         if given_up:
             worker.task = None
-            reason = f"its worker {how}, {deaths} times before an epoch of it ended"
-            return Done(task, replace(blank_record(task.candidate), reason=reason))
+            return _given_up(task, f"its worker {how}, {deaths} times before an epoch of it ended")
         self._warn(
-            f"worker {worker.number} {how}; trial {number} goes on from its last epoch in a new one"
+            f"worker {worker.number} {how}; trial {trial_of(task)} goes on from its last epoch "
+            "in a new one"
         )
         self._send(worker)
         return None
@@ -190,6 +191,13 @@ class Processes:
     def _send(self, worker: _Worker) -> None:
         with suppress(OSError):  # it has died: `wait` will hear of it
             worker.connection.send(worker.task)
+
+
+def _given_up(task: Task, reason: str) -> Done:
+    if isinstance(task, Try):
+        return Tried(task, replace(blank_record(task.candidate), reason=reason))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Repeated(task, Repeat(task.seed, None, reason, epochs=0, seconds=0.0, finished=now))
 
 
 def _started(number: int, bench: Bench) -> _Worker:

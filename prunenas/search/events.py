@@ -7,6 +7,8 @@ multiply-adds for one input.
 
 from dataclasses import dataclass
 
+from prunenas.search.again import Again
+from prunenas.search.repeats import Repeat
 from prunenas.search.view import StudyView
 from prunenas.trial import Record
 
@@ -80,8 +82,36 @@ class FrontChanged:
 
 
 @dataclass(frozen=True)
+class RepeatStarted:
+    """A candidate's training with a fresh seed begins; ``done`` of ``total`` have ended."""
+
+    again: Again
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class RepeatEpoch:
+    """A training with a fresh seed has finished an epoch."""
+
+    again: Again
+    epoch: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class RepeatFinished:
+    """A training with a fresh seed ended, or failed; this one is among the ``done``."""
+
+    again: Again
+    repeat: Repeat
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class StudyFinished:
-    """All trials are done."""
+    """All trials are done, and all repeats."""
 
     view: StudyView
 
@@ -94,5 +124,8 @@ Event = (
     | TrialFinished
     | TrialPaused
     | FrontChanged
+    | RepeatStarted
+    | RepeatEpoch
+    | RepeatFinished
     | StudyFinished
 )

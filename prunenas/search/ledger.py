@@ -1,14 +1,11 @@
 """A study as Optuna's storage keeps it: settings, trials and their records."""
 
-import uuid
-import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from prunenas.architecture import Space
@@ -16,13 +13,13 @@ from prunenas.errors import StudyError, unknown
 from prunenas.places import address
 from prunenas.search.front import front_of
 from prunenas.search.proposal import propose
-from prunenas.search.samplers import resolved, sampler
+from prunenas.search.repeats import KEPT, Repeat, progress, standing
+from prunenas.search.samplers import sampler
 from prunenas.search.schedule import Standing
 from prunenas.search.seen import Seen
-from prunenas.search.starts import Start, starts_of
 from prunenas.search.stoppers import epoch_at
 from prunenas.search.storage import open_storage
-from prunenas.search.verdicts import CONSTRAINT, verdict, violation
+from prunenas.search.verdicts import CONSTRAINTS, verdict, violation
 from prunenas.search.view import StudyView
 from prunenas.spec import Study
 from prunenas.trial import Candidate, Record
@@ -32,7 +29,7 @@ _NARROW = 1e-9
 
 
 class Ledger:
-    """One study in its storage. Made by ``begin`` (to run it) or ``read`` (to look at it).
+    """One study in its storage. Made by ``founding.begin`` (to run it) or ``read`` (to look at it).
 
     The storage is the record: each trial carries its ``Record`` as a user attribute, the study its
     settings and what is known of the dense network. MLflow and pictures are made from these.
@@ -45,91 +42,6 @@ class Ledger:
         self._storage = self._study._storage  # with Optuna's cache of finished trials
         self._url = url
         self._least = space.flops(space.widths(_NARROW)) if space is not None else 0
-
-    @classmethod
-    def begin(
-        cls,
-        storage: RDBStorage,
-        url: str,
-        study: Study,
-        space: Space,
-        *,
-        deterministic: bool | None = None,
-    ) -> "Ledger":
-        """Open a study to run it: a new one, or the one of that name with the same settings.
-
-        Args:
-            storage: Where it lives.
-            url: The storage's.
-            study: What is searched.
-            space: The channel groups of its dense network.
-            deterministic: Whether the number of workers may make no difference; None: as it was
-                begun, a new one is not.
-
-        Raises:
-            StudyError: The storage has a study of that name with other settings.
-        """
-        directions = [StudyDirection.MAXIMIZE]
-        if study.objective.minimize is not None:
-            directions.append(StudyDirection.MINIMIZE)
-        starts = cls._starts(storage, url, study, space)
-        found = optuna.create_study(
-            storage=storage,
-            study_name=study.name,
-            directions=directions,
-            load_if_exists=True,
-            sampler=sampler("random", study.search.seed, 0),
-        )
-        settings = study.settings()
-        stored = found.user_attrs.get("settings")
-        if stored is None:
-            if found.trials:
-                raise StudyError(
-                    f"study {study.name!r} in {address(url)} was not made by prunenas; "
-                    "give yours another name"
-                )
-            with warnings.catch_warnings():  # of metric names, which Optuna calls experimental
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                found.set_metric_names(["accuracy", "flops"][: len(directions)])
-            dense = space.dense
-            found.set_user_attr("identity", uuid.uuid4().hex)
-            found.set_user_attr("starts", [asdict(start) for start in starts])
-            found.set_user_attr("objective", study.objective.model_dump(exclude_none=True))
-            found.set_user_attr(
-                "dense",
-                {"flops": dense.flops, "params": dense.params, "widths": dict(dense.widths)},
-            )
-            found.set_user_attr("deterministic", bool(deterministic))
-            found.set_user_attr("settings", settings)
-        elif differences := list(_differences(stored, settings)):
-            shown = "; ".join(differences[:4]) + ("; …" if len(differences) > 4 else "")
-            raise StudyError(
-                f"study {study.name!r} in {address(url)} was begun with other settings: {shown}. "
-                "Give the study another name, or another --storage"
-            )
-        begun = bool(found.user_attrs.get("deterministic"))
-        if deterministic is not None and deterministic != begun:
-            raise StudyError(
-                f"study {study.name!r} in {address(url)} was begun with"
-                f"{'' if begun else 'out'} --deterministic, and goes on like that"
-            )
-        found.set_user_attr("text", study.text)
-        found.set_user_attr("trials", study.search.trials)
-        found.set_user_attr("sampler", resolved(study, space))
-        for start in found.user_attrs["starts"][len(found.trials) :]:
-            found.enqueue_trial(start["parameters"], user_attrs={"start": start["name"]})
-        return cls(storage, study.name, url, space)
-
-    @classmethod
-    def _starts(cls, storage: RDBStorage, url: str, study: Study, space: Space) -> list[Start]:
-        """The starts of a new study. Before it is made: what has no such starts is not begun."""
-        if study.name in optuna.get_all_study_names(storage):
-            kept = optuna.load_study(study_name=study.name, storage=storage).user_attrs
-            if "settings" in kept:
-                return []
-        earlier = study.search.warm_start
-        view = cls.read(storage, url, earlier).view() if earlier is not None else None
-        return starts_of(study, space, view)
 
     @classmethod
     def read(cls, storage: RDBStorage, url: str, name: str) -> "Ledger":
@@ -149,11 +61,13 @@ class Ledger:
         """What tells this study from any other of the same name."""
         return str(self._study.user_attrs["identity"])
 
-    def settle(self) -> None:
-        """Tell Optuna of trials whose record was written but that were interrupted before that."""
-        for trial in self._trials():
-            if trial.state == TrialState.RUNNING and "record" in trial.user_attrs:
-                self._tell(trial.number, Record.from_dict(trial.user_attrs["record"]), None)
+    def untold(self) -> list[Record]:
+        """Records that were written, but their process ended before it told Optuna of them."""
+        return [
+            Record.from_dict(trial.user_attrs["record"])
+            for trial in self._trials()
+            if trial.state == TrialState.RUNNING and "record" in trial.user_attrs
+        ]
 
     def standings(self, study: Study) -> list[Standing]:
         """How far each trial has come that was begun, in order."""
@@ -219,6 +133,11 @@ class Ledger:
             if trial.state == TrialState.RUNNING and "paused" in trial.user_attrs
         ]
 
+    def pausing_at(self, number: int) -> int:
+        """The epoch at which a trial paused last; 0 for one that never did."""
+        paused = self.paused_record(number)
+        return 0 if paused is None else paused.epochs
+
     def paused_record(self, number: int) -> Record | None:
         """A trial as it stood when it paused last; None for one that never did."""
         paused = self._trials()[number].user_attrs.get("paused")
@@ -235,15 +154,19 @@ class Ledger:
             visible: Trials whose results this one may depend on; None for all before it.
         """
         trial = self._trials()[record.number]
-        if asked is not None and CONSTRAINT not in trial.constraints:
+        if asked is not None and not trial.constraints:
             dense = self._study.user_attrs["dense"]["flops"]
-            self._trial(record.number).set_constraint(
-                CONSTRAINT, violation(record, asked, self._least, dense)
-            )
+            value = violation(record, asked, self._least, dense)
+            self._storage.set_trial_system_attr(trial._trial_id, CONSTRAINTS, [value])
+        # For whoever looks at Optuna's own pages, where a state is one of five.
+        why = f": {record.reason}" if record.reason else ""
+        self._storage.set_trial_user_attr(trial._trial_id, "outcome", f"{record.state}{why}")
         self._storage.set_trial_user_attr(trial._trial_id, "record", record.to_dict())
-        self._tell(record.number, record, visible)
+        self.tell(record, visible)
 
-    def _tell(self, number: int, record: Record, visible: Collection[int] | None) -> None:
+    def tell(self, record: Record, visible: Collection[int] | None = None) -> None:
+        """Tell Optuna what a record says; ``visible`` as for ``write``."""
+        number = record.number
         one_objective = len(self._study.directions) == 1
         if record.state == "stopped" and one_objective and record.accuracy is not None:
             self._trial(number).report(record.accuracy, record.epochs)
@@ -292,13 +215,23 @@ class Ledger:
         if accuracy is not None and self._study.user_attrs.get("dense_accuracy") != accuracy:
             self._study.set_user_attr("dense_accuracy", accuracy)
 
+    def set_repeat(self, number: int, repeat: Repeat) -> None:
+        """Keep what a fresh seed says of a trial's architecture.
+
+        With the study: Optuna lets nothing be written to a finished trial. Only one process may
+        call it, as several seeds of a candidate stand in one attribute.
+        """
+        kept = self._study.user_attrs.get(f"{KEPT}{number}", [])
+        others = [each for each in kept if each["seed"] != repeat.seed]
+        self._study.set_user_attr(f"{KEPT}{number}", [*others, asdict(repeat)])
+
     def view(self) -> StudyView:
         """The study as it stands.
 
         Raises:
             StudyError: It was not made by prunenas, or by another version of it.
         """
-        kept: Mapping[str, Any] = self._study.user_attrs
+        kept = self._study.user_attrs
         name = self._study.study_name
         if "settings" not in kept:
             raise StudyError(f"study {name!r} in {address(self._url)} was not made by prunenas")
@@ -313,6 +246,8 @@ class Ledger:
         counts |= {"running": len(open_trials) - paused} if len(open_trials) > paused else {}
         directions = self._directions
         dense = kept["dense"]
+        repeats, wanted = standing(kept, records, directions), kept.get("repeats", 0)
+        repeated, asked = progress(repeats, wanted)
         return StudyView(
             name=name,
             text=kept["text"],
@@ -326,10 +261,12 @@ class Ledger:
             dense_params=dense["params"],
             dense_accuracy=kept.get("dense_accuracy"),
             dense_widths=dense["widths"],
-            finished=len(records) >= kept["trials"],
+            finished=len(records) >= kept["trials"] and repeated == asked,
             storage=self._url,
             identity=kept["identity"],
             settings=kept["settings"],
+            repeats_total=wanted,
+            repeats=repeats,
         )
 
 
@@ -363,15 +300,3 @@ def _is_paused(trial: FrozenTrial) -> bool:
     """Whether its last training has ended, and it may go on."""
     paused = trial.user_attrs.get("paused")
     return paused is not None and paused["job"] == trial.user_attrs["jobs"][-1][0]
-
-
-def _differences(stored: Any, given: Any, place: str = "") -> Iterator[str]:
-    """Where two studies' settings differ, but for the number of trials, which may grow."""
-    if place == "search.trials":
-        return
-    if isinstance(stored, Mapping) and isinstance(given, Mapping):
-        for key in [*stored, *(key for key in given if key not in stored)]:
-            inner = f"{place}.{key}" if place else str(key)
-            yield from _differences(stored.get(key), given.get(key), inner)
-    elif stored != given:
-        yield f"{place} was {stored!r} and is {given!r}"

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from prunenas.pictures import front_picture, widths_picture
+from prunenas.pictures import front_picture, repeats_picture, widths_picture
+from prunenas.search.curse import repeats_summary
 from prunenas.search.ledger import read_study
 from prunenas.search.view import StudyView
 from prunenas.tracking import SafeTracker, Tracker
@@ -31,6 +32,7 @@ def track_study(storage: str, name: str, *, tracking: str | None = None) -> int:
     records = mappings(view.records)
     missing = len(tracker.missing(records))
     tracker.sync(records, view.dense_widths, mappings(view.front), dense_figures(view))
+    log_repeats(tracker, view)
     tracker.close_study("finished" if view.finished else "interrupted")
     return missing
 
@@ -43,6 +45,7 @@ def tracker_of(view: StudyView, tracking: str | None) -> Tracker:
         experiment=f"{model} on {data}",
         draw_widths=widths_picture,
         draw_front=front_picture,
+        draw_repeats=repeats_picture,
     )
 
 
@@ -55,6 +58,12 @@ def opened(tracker: Tracker | SafeTracker, view: StudyView) -> None:
         identity=view.identity,
         started=view.records[0].started if view.records else None,
     )
+
+
+def log_repeats(tracker: Tracker | SafeTracker, view: StudyView) -> None:
+    """Write what fresh seeds say of the candidates; nothing where there are none."""
+    if any(each.trainings for each in view.repeats):
+        tracker.log_repeats(repeats_summary(view))
 
 
 def dense_figures(view: StudyView) -> dict[str, float | None]:

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+from prunenas.search.again import Again
+from prunenas.search.repeats import Repeat
 from prunenas.search.stoppers import Stopper
 from prunenas.trial import Candidate, Record
 
 
 @dataclass(frozen=True)
-class Task:
+class Try:
     """Train a candidate, from scratch or from its checkpoint.
 
     Attributes:
@@ -24,16 +26,38 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Done:
-    """A task's end.
+class Tried:
+    """A candidate's training has ended.
 
     Attributes:
-        task: The task.
+        task: What was asked.
         record: What is known of the trial now; its state is ``paused`` where it may go on.
         dense_accuracy: Of the dense network on the validation split, in [0, 1]; None unless it has
             been trained.
     """
 
-    task: Task
+    task: Try
     record: Record
     dense_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A training with a fresh seed has ended.
+
+    Attributes:
+        task: What was asked.
+        repeat: What came of it.
+    """
+
+    task: Again
+    repeat: Repeat
+
+
+Task = Try | Again
+Done = Tried | Repeated
+
+
+def trial_of(task: Task) -> int:
+    """Number of the trial that a task is for."""
+    return task.candidate.number if isinstance(task, Try) else task.number

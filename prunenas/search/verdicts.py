@@ -2,10 +2,10 @@
 
 ==============  ===========================================================================
 complete        COMPLETE, with its values.
-infeasible      COMPLETE, with the worst that is known (the lowest accuracy of the trials before
-                it and the FLOPs of the narrowest network). Where targets are searched there is
-                a constraint too, above 0: tpe, gp and nsga2 keep away from what was asked, and
-                Optuna's own best trials leave it out. Told PRUNED it would teach only tpe.
+infeasible      COMPLETE, a little worse than the worst that is known: the lowest accuracy of the
+                trials before it, at one FLOP more than that trial, which therefore beats it on
+                every page. Where targets are searched there is a constraint too, above 0: tpe,
+                gp and nsga2 keep away from what was asked. Told PRUNED it would teach only tpe.
 stopped         PRUNED: no dashboard shows it as finished. tpe counts it among the bad; with one
                 objective it has its accuracy as an intermediate value, by which tpe ranks it. gp
                 and nsga2 look at complete trials only.
@@ -20,7 +20,12 @@ from optuna.trial import TrialState
 
 from prunenas.trial import Record
 
-CONSTRAINT = "flops"
+CONSTRAINTS = "constraints"
+"""The trial's attribute that has the constraint, as a list of one.
+
+The form of Optuna before 5, which reads it like its own: optuna-dashboard 0.21 knows no other, and
+would show what was never trained on the front.
+"""
 
 
 @dataclass(frozen=True)
@@ -41,21 +46,21 @@ def verdict(
         earlier: Records of the study; only those before this one count, so that a study that was
             interrupted tells the same.
         directions: One entry for each objective.
-        least: FLOPs of the narrowest network.
+        least: FLOPs of the narrowest network, told where nothing is known yet.
     """
     if record.state == "stopped":
         return Verdict(TrialState.PRUNED)
     if record.state == "infeasible":
         known = [
-            other.accuracy
+            (other.accuracy, other.flops + 1)
             for other in earlier
             if other.number < record.number
             and other.state == "complete"
             and other.accuracy is not None
+            and other.flops is not None
         ]
-        return Verdict(
-            TrialState.COMPLETE, (min(known, default=0.0), float(least))[: len(directions)]
-        )
+        accuracy, flops = min(known, default=(0.0, least))
+        return Verdict(TrialState.COMPLETE, (accuracy, float(flops))[: len(directions)])
     if record.state == "complete" and record.accuracy is not None and record.flops is not None:
         return Verdict(
             TrialState.COMPLETE, (record.accuracy, float(record.flops))[: len(directions)]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from prunenas.search.repeats import Repeats, are_judged, final_front, progress, ranked
 from prunenas.trial import Record
 
 
@@ -25,10 +26,13 @@ class StudyView:
         dense_params: Parameters of the dense network.
         dense_accuracy: Its accuracy on the validation split in [0, 1]; ``None`` unless trained.
         dense_widths: Channels of each free group in the dense network.
-        finished: Whether all trials are done.
+        finished: Whether all trials are done, and all repeats.
         storage: URL of the storage it was read from.
         identity: Tells this study from any other of the same name.
         settings: ``Study.settings()`` it was begun with.
+        repeats_total: How many fresh seeds each candidate is to be trained with.
+        repeats: The candidates, in order of their numbers, with what fresh seeds say of them; none
+            before all trials are done, unless the study had fewer trials then.
     """
 
     name: str
@@ -47,3 +51,31 @@ class StudyView:
     storage: str
     identity: str
     settings: Mapping[str, Any]
+    repeats_total: int = 0
+    repeats: tuple[Repeats, ...] = ()
+
+    @property
+    def trials_done(self) -> bool:
+        """Whether all trials are done."""
+        return len(self.records) >= self.trials_total
+
+    @property
+    def repeats_done(self) -> tuple[int, int]:
+        """How many trainings with fresh seeds are done, and of how many."""
+        return progress(self.repeats, self.repeats_total)
+
+    @property
+    def ranking(self) -> tuple[Repeats, ...]:
+        """The candidates by the mean of their fresh seeds, best first.
+
+        Empty until all trials are done and each candidate has two fresh seeds, or none left to try.
+        """
+        ready = self.trials_done and are_judged(self.repeats, self.repeats_total)
+        return ranked(self.repeats) if ready else ()
+
+    @property
+    def final_front(self) -> tuple[Record, ...]:
+        """The front by what is known best: by means of fresh seeds once candidates are ranked."""
+        if judged := final_front(self.ranking, self.directions):
+            return tuple(each.record for each in judged)
+        return self.front

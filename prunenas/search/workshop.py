@@ -13,9 +13,10 @@ from prunenas.cache import Cache
 from prunenas.data import Data, load
 from prunenas.errors import StudyError
 from prunenas.methods import Dense
-from prunenas.search.events import DenseEpoch, Event, TrialEpoch, TrialStarted
+from prunenas.search.again import Again, train_again
+from prunenas.search.events import DenseEpoch, Event, RepeatEpoch, TrialEpoch, TrialStarted
 from prunenas.search.stoppers import Curve, epoch_at
-from prunenas.search.tasks import Done, Task
+from prunenas.search.tasks import Done, Repeated, Task, Tried, Try
 from prunenas.search.weights import Weights
 from prunenas.spec import Study
 from prunenas.training import EpochMetrics
@@ -114,11 +115,26 @@ class Workshop:
         return cls(study, data, trace_study(study, data), device, place, watch, warn)
 
     def do(self, task: Task) -> Done:
-        """Carry out a task; what goes wrong with its candidate alone stands in the record.
+        """Carry out a task; what goes wrong with it alone stands in what comes of it.
 
         Raises:
             DataError, StudyError: Trouble that every other trial would have too.
         """
+        return self._try(task) if isinstance(task, Try) else self._again(task)
+
+    def _again(self, again: Again) -> Repeated:
+        checkpoint = self.place.checkpoints / f"repeat-{again.number}-{again.seed}.pt"
+
+        def report(metrics: EpochMetrics) -> None:
+            self.watch(RepeatEpoch(again, metrics.epoch, metrics.validation.accuracy))
+
+        repeat = train_again(
+            again, self.study, self.data, self.device, self.trainings, checkpoint, report
+        )
+        checkpoint.unlink(missing_ok=True)
+        return Repeated(again, repeat)
+
+    def _try(self, task: Try) -> Tried:
         candidate = task.candidate
         checkpoint = self.place.checkpoints / f"{candidate.number}.pt"
         telling = _Telling(self.watch, task, self.space)
@@ -142,7 +158,7 @@ class Workshop:
                 self.warn(f"weights of trial {candidate.number} can't be kept: {error}")
         if self._dense_accuracy is None:  # it is read from a file as large as the network
             self._dense_accuracy = self.dense.accuracy()
-        return Done(task, record, self._dense_accuracy)
+        return Tried(task, record, self._dense_accuracy)
 
     def dense_epoch(self, what: str, metrics: EpochMetrics) -> None:
         """Tell of an epoch of a training that trials rest on."""
@@ -155,7 +171,7 @@ class _Telling:
     """Turns what a trial reports into events, and answers whether it goes on."""
 
     watch: Callable[[Event], None]
-    task: Task
+    task: Try
     space: Space
     pausing: bool = False
     flops: int = 0

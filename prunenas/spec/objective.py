@@ -92,6 +92,15 @@ def _other_study(name: str | None) -> str | None:
     return name
 
 
+def _seeds(number: int) -> int:
+    if number == 1:
+        raise ValueError(
+            "search.repeats must be 0 (none) or 2 and more, as one seed gives no standard error, "
+            "but is 1"
+        )
+    return number
+
+
 class Objective(Section):
     """What is wanted: a trade of accuracy against FLOPs, or accuracy at a fixed budget."""
 
@@ -160,6 +169,12 @@ class SearchSection(Section):
     )
     warm_start: Annotated[str | None, AfterValidator(_other_study)] = Field(
         default=None, description="A study of the same storage whose front is tried first"
+    )
+    repeats: Annotated[int, AfterValidator(_seeds)] = Field(
+        default=0,
+        ge=0,
+        description="Fresh seeds that each candidate for the best is trained with once all trials "
+        "are done; 0: none",
     )
 
     @property

@@ -106,7 +106,7 @@ class TrainingTracker:
                 # The last of each epoch: the highest one says which were written.
                 points.append(Point("epochs", epoch["epoch"], when, int(epoch["epoch"])))
         with mlflow_at_work("an epoch can't be tracked"):
-            self._touch(store, run)
+            store.touch(run)
             store.write(run.run_id, points)
         run.figures |= {point.key: point.value for point in points}
 
@@ -163,12 +163,6 @@ class TrainingTracker:
         if self._store is None or self._run is None:
             raise TrackingError("a training must be opened before it is written to")
         return self._store, self._run
-
-    @staticmethod
-    def _touch(store: Store, run: StudyRuns) -> None:
-        if run.status != "RUNNING":
-            store.resume(run.run_id)
-            run.status = "RUNNING"
 
 
 class SafeTraining:

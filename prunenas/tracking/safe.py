@@ -70,6 +70,10 @@ class SafeTracker:
         front, records, dense = tuple(front), tuple(records), dict(dense)
         self._late.do("front", lambda: self._tracker.log_front(front, records, dense), newest=True)
 
+    def log_repeats(self, repeats: Mapping[str, Any]) -> None:
+        """As :meth:`Tracker.log_repeats`; of several that are late only the newest is written."""
+        self._late.do("repeats", lambda: self._tracker.log_repeats(repeats), newest=True)
+
     def sync(
         self,
         records: Sequence[Mapping[str, Any]],

@@ -29,11 +29,12 @@ _ENDED = ("FINISHED", "FAILED", "KILLED")
 
 @dataclass
 class Child:
-    """A trial's run; ``done`` when it was written to its end."""
+    """A trial's run; ``done`` when it was written to its end, ``repeats`` as its tag says."""
 
     run_id: str
     done: bool
     on_front: bool
+    repeats: str | None = None
 
 
 @dataclass
@@ -110,6 +111,7 @@ class Store:
                 run_id=run.info.run_id,
                 done=run.info.status in _ENDED,
                 on_front=run.data.tags.get("prunenas.front") == "true",
+                repeats=run.data.tags.get("prunenas.repeats"),
             )
             twin = runs.children.get(int(number))
             if twin is None:
@@ -184,6 +186,12 @@ class Store:
                 data = content.encode() if isinstance(content, str) else content
                 Path(folder, name).write_bytes(data)
             self._client.log_artifacts(run_id, folder)
+
+    def touch(self, runs: StudyRuns) -> None:
+        """Mark a study's run as running, unless it is."""
+        if runs.status != "RUNNING":
+            self.resume(runs.run_id)
+            runs.status = "RUNNING"
 
     def resume(self, run_id: str) -> None:
         """Mark a run as running."""

@@ -12,6 +12,7 @@ from prunenas.tracking import front as front_rows
 from prunenas.tracking.config import TrackingConfig, read_config
 from prunenas.tracking.quiet import mlflow_at_work
 from prunenas.tracking.reach import check_reachable
+from prunenas.tracking.repeats import DrawRepeats, write_repeats
 from prunenas.tracking.rows import (
     STATUS,
     flatten,
@@ -45,6 +46,7 @@ class Tracker:
         config: Path | None = None,
         draw_widths: DrawWidths | None = None,
         draw_front: DrawFront | None = None,
+        draw_repeats: DrawRepeats | None = None,
     ) -> None:
         """Decide where tracking goes.
 
@@ -54,6 +56,7 @@ class Tracker:
             config: Another file than ``mlflow.yml`` of the current folder.
             draw_widths: Draws a trial's widths (widths, dense widths) as PNG.
             draw_front: Draws the front (records, dense) as PNG.
+            draw_repeats: Draws what fresh seeds say (candidates, winner's curse) as PNG.
 
         Raises:
             TrackingError: ``mlflow.yml`` or the URI breaks a law.
@@ -63,6 +66,7 @@ class Tracker:
         self.name = ""
         self._draw_widths = draw_widths
         self._draw_front = draw_front
+        self._draw_repeats = draw_repeats
         self._store: Store | None = None
         self._experiment_id = ""
         self._identity = ""
@@ -155,7 +159,7 @@ class Tracker:
             if self._draw_widths and architecture.get("widths"):
                 files["widths.png"] = self._draw_widths(architecture["widths"], dense_widths)
         with self._writing(f"trial {number} can't be tracked"):
-            self._touch(store, runs)
+            store.touch(runs)
             if child is None:
                 child = store.create_child(
                     self._experiment_id,
@@ -207,7 +211,7 @@ class Tracker:
         points = front_rows.history(records, int(runs.figures.get("trials", 0)))
         points += front_rows.dense_points(dense, records, runs.figures)
         with self._writing("the front can't be tracked"):
-            self._touch(store, runs)
+            store.touch(runs)
             store.upload(runs.run_id, files)
             members = {record["number"] for record in front}
             for number, child in runs.children.items():
@@ -225,6 +229,20 @@ class Tracker:
             store.write(runs.run_id, points, tags=marks)
             runs.figures |= {point.key: point.value for point in points}
             runs.tags |= marks
+
+    def log_repeats(self, repeats: Mapping[str, Any]) -> None:
+        """Write what fresh seeds say: onto the candidates' runs, and as a summary onto the study's.
+
+        Args:
+            repeats: ``wanted``, ``candidates`` (best first) and ``winners_curse``, as
+                ``best --json`` shows them.
+
+        Raises:
+            TrackingError: The store is out of reach or refuses.
+        """
+        store, runs = self._opened()
+        with self._writing("repeats can't be tracked"):
+            write_repeats(store, runs, repeats, self._draw_repeats)
 
     def sync(
         self,
@@ -278,12 +296,6 @@ class Tracker:
         except BaseException:
             self._doubtful = True
             raise
-
-    @staticmethod
-    def _touch(store: Store, runs: StudyRuns) -> None:
-        if runs.status != "RUNNING":
-            store.resume(runs.run_id)
-            runs.status = "RUNNING"
 
 
 def _digest(text: str) -> str:

@@ -1,26 +1,10 @@
-"""Pictures of a study as PNG: the front, and the widths of an architecture.
+"""The front as a picture: accuracy against FLOPs."""
 
-Colours are Okabe and Ito's (2008), told apart by colour-blind eyes too; every method also has a
-marker of its own. matplotlib's object interface is used, so that no state is shared with a
-program's own figures, and it is loaded when the first picture is drawn.
-"""
-
-import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "h", "<", ">")
-_BASELINE = "uniform"
-_GREY = "#8a8a8a"
-_INK = "#222222"
-_DPI = 120
-_LONGEST_NAME = 34
+from prunenas.pictures.canvas import BASELINE, GREY, INK, canvas, png, styles
 
 
 def front_picture(
@@ -45,18 +29,18 @@ def front_picture(
         and math.isfinite(record["accuracy"])
     ]
     size, unit = _scale(dense["flops"])
-    figure, axes = _canvas(7.6, 4.9)
+    figure, axes = canvas(7.6, 4.9)
     known = dense.get("accuracy")
     low, high = _accuracy_limits([each["accuracy"] for each in _front(shown)], known, shown)
 
     if known is not None:
-        axes.axhline(100 * known, color=_GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        axes.axhline(100 * known, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         axes.plot(
             dense["flops"] / size,
             100 * known,
             marker="*",
             markersize=15,
-            color=_INK,
+            color=INK,
             linestyle="none",
             label=f"dense network, {100 * known:.1f} %",
             zorder=5,
@@ -70,12 +54,12 @@ def front_picture(
             [x[0], *x, dense["flops"] / size],
             [low, *y, y[-1]],
             where="post",
-            color=_INK,
+            color=INK,
             linewidth=1.4,
             label="front",
             zorder=2,
         )
-    for name, style in _styles(shown).items():
+    for name, style in styles(shown).items():
         of_method = [record for record in shown if record["method"] == name]
         axes.plot(
             [record["flops"] / size for record in of_method],
@@ -83,7 +67,7 @@ def front_picture(
             linestyle="none",
             markersize=7,
             markeredgewidth=1.1,
-            label=f"{name} (baseline)" if name == _BASELINE else name,
+            label=f"{name} (baseline)" if name == BASELINE else name,
             zorder=4,
             clip_on=False,
             **style,
@@ -129,73 +113,7 @@ def front_picture(
     figure.suptitle(f"{name}: {number}" if name else "", fontsize=11)
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    return _png(figure)
-
-
-def widths_picture(
-    widths: Mapping[str, int], dense_widths: Mapping[str, int], *, title: str = ""
-) -> bytes:
-    """Draw the channels each group has left, as bars within the dense network's outline.
-
-    Groups stand in order of the forward pass, from top to bottom, however many there are.
-
-    Args:
-        widths: Channels left of each group.
-        dense_widths: Channels of each group in the dense network; a group that ``widths`` lacks
-            keeps all.
-        title: A line above the picture.
-
-    Returns:
-        The picture as PNG.
-    """
-    names = list(dense_widths)
-    full = [dense_widths[name] for name in names]
-    left = [widths.get(name, dense_widths[name]) for name in names]
-    rows = len(names)
-    figure, axes = _canvas(7.6, 1.3 + 0.24 * max(rows, 4))
-    where = list(range(rows))
-    axes.barh(where, full, height=0.74, color="#f1f1f1", edgecolor=_GREY, linewidth=0.8)
-    axes.barh(where, left, height=0.74, color=_COLOURS[0])
-    for row, (kept, all_) in enumerate(zip(left, full, strict=True)):
-        axes.annotate(
-            f"{kept} of {all_} ({kept / all_:.0%})".replace("%", " %"),
-            (all_, row),
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=_INK,
-        )
-    axes.set_yticks(where, [_short(name) for name in names], fontsize=8)
-    axes.set_ylim(rows - 0.4, -0.6)  # the first group on top
-    axes.tick_params(axis="y", length=0)
-    axes.set_xlim(0, 1.22 * max(full, default=1))
-    axes.set_xlabel("Channels")
-    axes.grid(axis="y", visible=False)
-    total = f"{sum(left):,} of {sum(full):,} channels left"
-    figure.suptitle(f"{title}: {total}" if title else total, fontsize=11)
-    return _png(figure)
-
-
-def _canvas(width: float, height: float) -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
-def _png(figure: "Figure") -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    target = io.BytesIO()
-    # No software version inside, so that the same study gives the same file.
-    figure.savefig(target, format="png", dpi=_DPI, metadata={"Software": None})
-    return target.getvalue()
+    return png(figure)
 
 
 def _front(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -223,29 +141,8 @@ def _accuracy_limits(
     return low, min(top + max(0.1 * span, 0.5), 100.5)
 
 
-def _styles(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """A marker and a colour for each method, by the alphabet: the same in every picture."""
-    names = sorted({record["method"] for record in records} - {_BASELINE})
-    styles: dict[str, dict[str, Any]] = {
-        name: {
-            "marker": _MARKERS[index % len(_MARKERS)],
-            "color": _COLOURS[index % len(_COLOURS)],
-            "markeredgecolor": "white",
-        }
-        for index, name in enumerate(names)
-    }
-    if any(record["method"] == _BASELINE for record in records):
-        styles[_BASELINE] = {"marker": "d", "color": "white", "markeredgecolor": "#555555"}
-    return styles
-
-
 def _scale(flops: float) -> tuple[float, str]:
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if flops >= size:
             return size, unit
     return 1.0, "single"
-
-
-def _short(name: str) -> str:
-    """A group's name cut in front, where deep networks' names are alike."""
-    return name if len(name) <= _LONGEST_NAME else "…" + name[1 - _LONGEST_NAME :]

@@ -1,0 +1,60 @@
+"""What all pictures share: paper, colours, and how they become PNG.
+
+Colours are Okabe and Ito's (2008), told apart by colour-blind eyes too; every method also has a
+marker of its own. matplotlib's object interface is used, so that no state is shared with a
+program's own figures, and it is loaded when the first picture is drawn.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+GREY = "#8a8a8a"
+INK = "#222222"
+BASELINE = "uniform"
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "h", "<", ">")
+_DPI = 120
+
+
+def canvas(width: float, height: float) -> "tuple[Figure, Axes]":
+    """An empty figure; width and height in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e4e4e4", linewidth=0.7)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def png(figure: "Figure") -> bytes:
+    """The figure as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    target = io.BytesIO()
+    # No software version inside, so that the same study gives the same file.
+    figure.savefig(target, format="png", dpi=_DPI, metadata={"Software": None})
+    return target.getvalue()
+
+
+def styles(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A marker and a colour for each method, by the alphabet: the same in every picture."""
+    names = sorted({record["method"] for record in records} - {BASELINE})
+    styles: dict[str, dict[str, Any]] = {
+        name: {
+            "marker": _MARKERS[index % len(_MARKERS)],
+            "color": COLOURS[index % len(COLOURS)],
+            "markeredgecolor": "white",
+        }
+        for index, name in enumerate(names)
+    }
+    if any(record["method"] == BASELINE for record in records):
+        styles[BASELINE] = {"marker": "d", "color": "white", "markeredgecolor": "#555555"}
+    return styles
