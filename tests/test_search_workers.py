@@ -79,6 +79,7 @@ def test_a_worker_that_is_killed_costs_an_epoch_and_nothing_else(tmp_path: Path,
         ("nsga2", ", stopper: pareto"),
         ("tpe", ", fidelity: [1, 2, 4]"),
         ("qmc", ", fidelity: [1, 4]"),
+        ("random", ", repeats: 2"),
     ],
 )
 def test_any_number_of_workers_gives_the_same_trials(
@@ -89,6 +90,10 @@ def test_any_number_of_workers_gives_the_same_trials(
     three = run(path, "three", labour=Labour(3, deterministic=True))
     assert results(three) == results(alone)
     assert [record.number for record in three.front] == [record.number for record in alone.front]
+    assert [repeats.accuracies for repeats in three.repeats] == [
+        repeats.accuracies for repeats in alone.repeats
+    ]
+    assert bool(alone.repeats) == ("repeats" in more)
     states = {record.state for record in alone.records}
     assert states <= {"complete", "stopped"}
     if "fidelity" in more:
