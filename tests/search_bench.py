@@ -17,18 +17,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from search_replay import Measure, Proposer, Stopper, replay
-from search_strategies import (
-    SPREAD,
-    Grid,
-    Model,
-    Mutation,
-    OptunaRatios,
-    forecast,
-    never,
-    rule,
-)
-from search_table import PATH, Table
+from search_strategies import Grid, GridSpace, Mutation, Studied, forecast, never, rule
+from search_table import PATH, Table, setting
 
 EPOCHS = (80, 160, 400)
 """Where regrets are read: the epochs of 10, 20 and 50 whole trainings."""
@@ -38,25 +30,26 @@ BASELINE = "tpe"
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way of searching: a proposer made for a grid and a seed, and a stopper."""
+    """A way of searching: a proposer made for a space and a seed, and a stopper."""
 
-    proposer: Callable[[Grid, int], Proposer]
+    proposer: Callable[[GridSpace, int], Proposer]
     stopper: Callable[[Table], Stopper] = lambda table: never
 
 
-def plain(name: str, **settings: Any) -> Callable[[Grid, int], Proposer]:
-    """One of the engine's Optuna samplers over ratios."""
-    return lambda grid, seed: OptunaRatios(grid, name, seed, **settings)
+def studied(sampler: str, starts: Any = False, **settings: Any) -> Callable[..., Proposer]:
+    """A study as the engine runs it."""
+    search = {"sampler": sampler, "starts": starts}
+    return lambda space, seed: Studied(space, seed, search, **settings)
 
 
-def model(**settings: Any) -> Callable[[Grid, int], Proposer]:
-    """The Gaussian process of accuracy, FLOPs known."""
-    return lambda grid, seed: Model(grid, seed, **settings)
+def plain(made: Callable[[int], BaseSampler]) -> Callable[..., Proposer]:
+    """Optuna as it comes, over a ratio for each group."""
+    return lambda space, seed: Studied(space, seed, {"starts": False}, made=made)
 
 
-def mutation(**settings: Any) -> Callable[[Grid, int], Proposer]:
+def mutation(**settings: Any) -> Callable[..., Proposer]:
     """Local search around the front."""
-    return lambda grid, seed: Mutation(grid, seed, **settings)
+    return lambda space, seed: Mutation(space.grid, seed, **settings)
 
 
 def by(name: str) -> Callable[[Table], Stopper]:
@@ -64,45 +57,47 @@ def by(name: str) -> Callable[[Table], Stopper]:
     return lambda table: rule(name, table)
 
 
-EVEN = (0.5, 0.25, 0.75, 0.125)
-"""FLOPs shares of the uniform starts that a study tries where its file doesn't say otherwise."""
+def foreseen(table: Table) -> Stopper:
+    """Stops what won't reach the front, as the complete trials' curves say."""
+    return forecast((4, 5, 6))
+
 
 STRATEGIES: Mapping[str, Strategy] = {
-    # What Optuna does by itself: a ratio for each group, as search_spaces/per_layer.yaml has it.
-    "random": Strategy(plain("random")),
-    "nsga2": Strategy(plain("nsga2")),
-    "tpe": Strategy(plain("tpe")),
+    # Optuna as it comes: a ratio for each group, as search_spaces/per_layer.yaml has it.
+    "random": Strategy(plain(lambda seed: RandomSampler(seed=seed))),
+    "nsga2": Strategy(plain(lambda seed: NSGAIISampler(seed=seed))),
+    "tpe": Strategy(plain(lambda seed: TPESampler(seed=seed))),
+    # The engine's settings of them.
+    "nsga2, population of 20": Strategy(studied("nsga2")),
+    "tpe, multivariate": Strategy(studied("tpe")),
+    "qmc": Strategy(studied("qmc")),
     # Ratios by their logarithm: on the grid, all widths alike.
-    "random, log": Strategy(plain("random", log=True)),
-    "nsga2, log": Strategy(plain("nsga2", log=True)),
-    "tpe, log": Strategy(plain("tpe", log=True)),
+    "random, log": Strategy(studied("random", log=True)),
+    "nsga2, log": Strategy(studied("nsga2", log=True)),
+    "tpe, log": Strategy(studied("tpe", log=True)),
     # Proportions, projected onto a FLOPs target that is searched too.
-    "random, target": Strategy(plain("random", log=True, target=True)),
-    "nsga2, target": Strategy(plain("nsga2", log=True, target=True)),
-    "tpe, target": Strategy(plain("tpe", log=True, target=True)),
-    "tpe, target, starts": Strategy(plain("tpe", log=True, target=True, starts=SPREAD)),
+    "random, range": Strategy(studied("random", log=True, ranged=True)),
+    "qmc, range": Strategy(studied("qmc", log=True, ranged=True)),
+    "nsga2, range": Strategy(studied("nsga2", log=True, ranged=True)),
+    "tpe, range": Strategy(studied("tpe", log=True, ranged=True)),
+    "tpe, range, starts": Strategy(studied("tpe", True, log=True, ranged=True)),
     # Local search without a model.
     "mutation": Strategy(mutation()),
     # FLOPs known, accuracy modelled.
-    "frontier": Strategy(model()),
-    "frontier, two starts": Strategy(model(starts=(1.0, 0.006))),
-    "frontier, even starts": Strategy(model(starts=EVEN)),
-    "frontier, dense and even starts": Strategy(model(starts=(1.0, 0.5, 0.25, 0.125))),
+    "budgeted": Strategy(studied("budgeted", True)),
+    "budgeted, no starts": Strategy(studied("budgeted")),
+    "budgeted, range": Strategy(studied("budgeted", True, ranged=True)),
     # Stoppers, with a sampler that has much to stop and with one that has little.
-    "tpe, pareto": Strategy(plain("tpe"), by("pareto")),
-    "tpe, median": Strategy(plain("tpe"), by("median")),
-    "tpe, asha": Strategy(plain("tpe"), by("asha")),
-    "tpe, forecast": Strategy(plain("tpe"), lambda table: forecast((4, 5, 6))),
-    "frontier, pareto": Strategy(model(), by("pareto")),
-    "frontier, median": Strategy(model(), by("median")),
-    "frontier, asha": Strategy(model(), by("asha")),
-    "frontier, forecast": Strategy(model(), lambda table: forecast((4, 5, 6))),
-    "frontier, forecast, learnt from": Strategy(
-        model(partial=True), lambda table: forecast((4, 5, 6))
-    ),
-    # What `auto` came to before: Optuna's Gaussian process; seconds a proposal.
-    "gp, starts": Strategy(plain("gp", starts=EVEN)),
-    "gp, target, starts": Strategy(plain("gp", log=True, target=True, starts=SPREAD)),
+    "tpe, pareto": Strategy(studied("tpe"), by("pareto")),
+    "tpe, median": Strategy(studied("tpe"), by("median")),
+    "tpe, asha": Strategy(studied("tpe"), by("asha")),
+    "tpe, forecast": Strategy(studied("tpe"), foreseen),
+    "budgeted, pareto": Strategy(studied("budgeted", True), by("pareto")),
+    "budgeted, median": Strategy(studied("budgeted", True), by("median")),
+    "budgeted, asha": Strategy(studied("budgeted", True), by("asha")),
+    "budgeted, forecast": Strategy(studied("budgeted", True), foreseen),
+    # What `auto` came to before: Optuna's Gaussian process.
+    "gp, starts": Strategy(studied("gp", True)),
 }
 
 
@@ -110,7 +105,7 @@ def measured(
     table: Table, names: Sequence[str], seeds: int, epochs: int
 ) -> dict[str, list[dict[str, Any]]]:
     """Every run of every strategy: its seed, and what it had found at each of ``EPOCHS``."""
-    grid, measure = Grid(table), Measure(table)
+    space, measure = GridSpace.of(setting()[0], Grid(table)), Measure(table)
     found: dict[str, list[dict[str, Any]]] = {}
     for name in names:
         strategy, began = STRATEGIES[name], time.monotonic()
@@ -120,7 +115,7 @@ def measured(
             done = replay(
                 table,
                 measure,
-                strategy.proposer(grid, seed),
+                strategy.proposer(space, seed),
                 stopper,
                 # The table's seeds take turns, the same for every strategy: runs are pairs.
                 seed=seed % table.curves.shape[1],

@@ -37,6 +37,7 @@ class Ledger:
     def __init__(self, study: optuna.Study, url: str, space: Space | None = None) -> None:
         self._study = study
         self._url = url
+        self._space = space
         self._least = space.flops(space.widths(_NARROW)) if space is not None else 0
 
     @classmethod
@@ -55,7 +56,7 @@ class Ledger:
             study_name=study.name,
             directions=directions,
             load_if_exists=True,
-            sampler=sampler("random", study.search.seed, 0),
+            sampler=sampler("random", study.search.seed, 0, study, space),
         )
         settings = study.settings()
         stored = found.user_attrs.get("settings")
@@ -133,7 +134,8 @@ class Ledger:
         # Starts wait from the beginning, with the first numbers.
         number = len(asked) if left is None else left.number
         name = self._study.user_attrs["sampler"]
-        self._study.sampler = sampler(name, study.search.seed, number)
+        assert self._space is not None, "a study that is only read has no next trial"
+        self._study.sampler = sampler(name, study.search.seed, number, study, self._space)
         return self._study.ask() if left is None else Trial(self._study, left._trial_id)
 
     def settle(self, trial: Trial) -> bool:

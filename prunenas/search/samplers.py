@@ -9,6 +9,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler
 
 from prunenas.architecture import Space
+from prunenas.search.budgeted import BudgetedSampler
 from prunenas.spec import Study
 
 _FEW = 10
@@ -59,21 +60,25 @@ def _mixed(seed: int, trial: int) -> int:
     return int(np.random.SeedSequence([seed, trial]).generate_state(1)[0])
 
 
-def _tpe(seed: int, trial: int) -> BaseSampler:
+def _tpe(study: Study, space: Space, seed: int, trial: int) -> BaseSampler:
+    del study, space
     # Multivariate, because good widths depend on each other; grouped, because the parameters of
     # one method don't exist for another.
     return optuna.samplers.TPESampler(seed=_mixed(seed, trial), multivariate=True, group=True)
 
 
-def _nsga2(seed: int, trial: int) -> BaseSampler:
+def _nsga2(study: Study, space: Space, seed: int, trial: int) -> BaseSampler:
+    del study, space
     return optuna.samplers.NSGAIISampler(seed=_mixed(seed, trial), population_size=20)
 
 
-def _gp(seed: int, trial: int) -> BaseSampler:
+def _gp(study: Study, space: Space, seed: int, trial: int) -> BaseSampler:
+    del study, space
     return optuna.samplers.GPSampler(seed=_mixed(seed, trial))
 
 
-def _random(seed: int, trial: int) -> BaseSampler:
+def _random(study: Study, space: Space, seed: int, trial: int) -> BaseSampler:
+    del study, space
     return RandomSampler(seed=_mixed(seed, trial))
 
 
@@ -101,17 +106,23 @@ class _Point(QMCSampler):
         return self._point
 
 
-SAMPLERS: Mapping[str, Callable[[int, int], BaseSampler]] = {
+def _point(study: Study, space: Space, seed: int, trial: int) -> BaseSampler:
+    del study, space
+    return _Point(seed, trial)
+
+
+SAMPLERS: Mapping[str, Callable[[Study, Space, int, int], BaseSampler]] = {
+    "budgeted": BudgetedSampler,
     "tpe": _tpe,
     "nsga2": _nsga2,
     "gp": _gp,
     "random": _random,
-    "qmc": _Point,
+    "qmc": _point,
 }
-"""From a sampler's name to what makes it from the study's seed and a trial's number."""
+"""From a sampler's name to what makes it for a study, from its seed and a trial's number."""
 
 
-def sampler(name: str, seed: int, trial: int) -> BaseSampler:
+def sampler(name: str, seed: int, trial: int, study: Study, space: Space) -> BaseSampler:
     """The sampler that proposes one trial.
 
     Each trial has a sampler of its own, seeded by the study's seed and the trial's number: Optuna
@@ -122,7 +133,9 @@ def sampler(name: str, seed: int, trial: int) -> BaseSampler:
         name: One of ``SAMPLERS``.
         seed: The study's seed, at least 0.
         trial: The trial's number, at least 0.
+        study: What is searched.
+        space: The channel groups of its dense network.
     """
     with warnings.catch_warnings():  # of options that Optuna calls experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return SAMPLERS[name](seed, trial)
+        return SAMPLERS[name](study, space, seed, trial)

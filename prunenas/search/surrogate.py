@@ -6,7 +6,7 @@ objectives has to model both. numpy alone; milliseconds for hundreds of trials.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ class Surrogate:
     noise: float
     _mean: float
     _scale: float
+    _values: Floats
+    _noises: Floats
     _weights: Floats
     _root: Floats
 
@@ -51,15 +53,13 @@ class Surrogate:
         scaled = (values - mean) / scale
         extra = np.zeros(len(values)) if doubts is None else doubts / scale**2
 
-        def fitted(lengths: Floats, noise: float) -> tuple[float, Floats, Floats]:
-            root = np.linalg.cholesky(_kernel(points, points, lengths) + np.diag(noise + extra))
-            half = np.linalg.solve(root, scaled)
-            likelihood = -0.5 * float(half @ half) - float(np.log(np.diag(root)).sum())
-            return likelihood, root, np.linalg.solve(root.T, half)
+        def likelihood(lengths: Floats, noise: float) -> float:
+            root, weights = _solved(points, lengths, noise + extra, scaled)
+            return -0.5 * float(scaled @ weights) - float(np.log(np.diag(root)).sum())
 
         ones = np.full(points.shape[1], math.sqrt(points.shape[1]))
         best, length, noise = max(
-            (fitted(length * ones, noise)[0], length, noise)
+            (likelihood(length * ones, noise), length, noise)
             for length in _LENGTHS
             for noise in _NOISES
         )
@@ -68,11 +68,12 @@ class Surrogate:
             for factor in (0.5, 2.0):
                 other = lengths.copy()
                 other[dimension] *= factor
-                likelihood = fitted(other, noise)[0]
-                if likelihood > best:
-                    best, lengths = likelihood, other
-        _, root, weights = fitted(lengths, noise)
-        return cls(points, lengths, noise * scale**2, mean, scale, weights, root)
+                if (reached := likelihood(other, noise)) > best:
+                    best, lengths = reached, other
+        root, weights = _solved(points, lengths, noise + extra, scaled)
+        return cls(
+            points, lengths, noise * scale**2, mean, scale, scaled, noise + extra, weights, root
+        )
 
     def predict(self, points: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the accuracy without noise, each of shape (points,)."""
@@ -81,6 +82,21 @@ class Surrogate:
         prior = 1.0 + _SLOPE * ((points / self.lengths) ** 2).sum(axis=1)
         variance = np.maximum(prior - (solved**2).sum(axis=0), 1e-10)
         return self._mean + self._scale * (cross @ self._weights), self._scale * np.sqrt(variance)
+
+    def told(self, points: Floats, values: Floats) -> "Surrogate":
+        """The same process, with more that is known.
+
+        Args:
+            points: Shape (more, dimensions).
+            values: Accuracies, shape (more,).
+        """
+        noises = np.r_[self._noises, np.full(len(values), self.noise / self._scale**2)]
+        scaled = np.r_[self._values, (values - self._mean) / self._scale]
+        everywhere = np.concatenate([self.points, points])
+        root, weights = _solved(everywhere, self.lengths, noises, scaled)
+        return replace(
+            self, points=everywhere, _values=scaled, _noises=noises, _root=root, _weights=weights
+        )
 
 
 def front_rows(shares: Floats, accuracies: Floats) -> NDArray[np.int64]:
@@ -117,34 +133,13 @@ def expected_gain(
     return total
 
 
-def most_promising(
-    points: Floats,
-    accuracies: Floats,
-    shares: Floats,
-    candidates: Floats,
-    candidate_shares: Floats,
-    doubts: Floats | None = None,
-) -> int:
-    """The candidate that is expected to make the front grow most.
-
-    Args:
-        points: Logarithms of the ratios of what was trained, shape (points, dimensions).
-        accuracies: Theirs.
-        shares: Their FLOPs as shares of the dense network's.
-        candidates: Logarithms of ratios, shape (candidates, dimensions).
-        candidate_shares: Theirs.
-        doubts: See ``Surrogate.fit``.
-
-    Returns:
-        An index of ``candidates``.
-    """
-    model = Surrogate.fit(points, accuracies, doubts)
-    # The front as the model believes it: a lucky seed must not close the door behind it.
-    believed, _ = model.predict(points)
-    front = front_rows(shares, believed)
-    mean, deviation = model.predict(candidates)
-    gain = expected_gain(candidate_shares, mean, deviation, shares[front], believed[front])
-    return int(gain.argmax())
+def _solved(
+    points: Floats, lengths: Floats, noises: Floats, values: Floats
+) -> tuple[Floats, Floats]:
+    """The covariance's lower root, and the covariance's inverse times the values."""
+    root: Floats = np.linalg.cholesky(_kernel(points, points, lengths) + np.diag(noises))
+    weights: Floats = np.linalg.solve(root.T, np.linalg.solve(root, values))
+    return root, weights
 
 
 def _kernel(one: Floats, other: Floats, lengths: Floats) -> Floats:

@@ -10,7 +10,7 @@ from prunenas.errors import unknown
 from prunenas.spec.mistakes import plain
 from prunenas.spec.space import Section
 
-Sampler = Literal["auto", "tpe", "gp", "nsga2", "random", "qmc"]
+Sampler = Literal["auto", "budgeted", "tpe", "gp", "nsga2", "random", "qmc"]
 Stopper = Literal["none", "pareto", "median", "asha"]
 
 _SHARE = "objective.flops_ratio"
