@@ -89,13 +89,13 @@ class BudgetedSampler(BaseSampler):
         points = self._coordinates.nearest(self._anew(known.floor))
         if len(known.complete) < _FEW or not points.size:
             return self._fresh(points, np.zeros(len(points)), known)
-        model = Surrogate.fit(known.features, known.accuracies, known.doubts)
+        model = Surrogate.fit(known.features, known.errors, known.doubts)
         if len(known.running):  # taken to come out as expected: no second one is sent after it
             model = model.told(known.running, model.predict(known.running)[0])
         # The front as the model believes it: a lucky seed must not close the door behind it.
         believed = model.predict(model.points)[0]
         worth = self._worth(np.r_[known.shares, known.running_shares])
-        front = front_rows(worth, believed)
+        front = front_rows(worth, -believed)
 
         def gains(points: Floats) -> Floats:
             features, shares = self._coordinates.reached(points)

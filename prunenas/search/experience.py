@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from prunenas.architecture import Space
 from prunenas.search.coordinates import Coordinates
 from prunenas.search.stoppers import Curve, curves_of
-from prunenas.search.surrogate import Floats
+from prunenas.search.surrogate import Floats, log_errors
 from prunenas.spec import Study
 from prunenas.trial import Record
 
@@ -33,9 +33,9 @@ class Experience:
         where: The study's coordinates.
         points: Of trials with an accuracy, shape (trials, axes).
         features: What they came to, shape (trials, features).
-        accuracies: Shape (trials,).
+        errors: Logarithms of the shares they get wrong, shape (trials,).
         shares: Their FLOPs as shares of the dense network's, shape (trials,).
-        doubts: Variances of accuracies beyond the noise of a training, shape (trials,).
+        doubts: Variances of ``errors`` beyond the noise of a training, shape (trials,).
         complete: Rows of those that were trained to the end.
         running: Features of trials under way, shape (running, features).
         running_shares: Their FLOPs as shares of the dense network's, shape (running,).
@@ -46,7 +46,7 @@ class Experience:
     where: Coordinates
     points: Floats
     features: Floats
-    accuracies: Floats
+    errors: Floats
     shares: Floats
     doubts: Floats
     complete: tuple[int, ...]
@@ -86,7 +86,7 @@ class Experience:
             where=where,
             points=np.array([rows[row][0] for row, *_ in known]).reshape(-1, len(where.axes)),
             features=np.array([features[row] for row, *_ in known]).reshape(-1, again[0].shape[1]),
-            accuracies=np.array([accuracy for _, accuracy, _ in known]),
+            errors=np.array([error for _, error, _ in known]),
             shares=np.array([rows[row][1].flops_ratio for row, *_ in known], dtype=float),
             doubts=np.array([doubt for *_, doubt in known]),
             complete=tuple(
@@ -106,16 +106,16 @@ class Experience:
 def _guesses(
     records: Sequence[Record], study: Study, space: Space
 ) -> Iterator[tuple[float, float] | None]:
-    """For each record an accuracy and its doubt, a variance; None where nothing is known."""
+    """For each record the logarithm of its error, and the doubt in it; None where none is known."""
     complete = [record for record in records if record.state == "complete"]
     dense = space.dense.flops
     curves = curves_of(complete, study.train, dense)
-    last = np.array([record.accuracy for record in complete], dtype=float)
+    last = log_errors(np.array([record.accuracy for record in complete], dtype=float))
     for record in records:
         if record.state == "complete" and record.accuracy is not None:
-            yield record.accuracy, 0.0
+            yield float(log_errors(np.array(record.accuracy))), 0.0
         elif record.state == "failed" and len(last):
-            yield float(last.min()), float(last.var())
+            yield float(last.max()), float(last.var())
         elif record.state == "stopped":
             yield _extrapolated(curves_of([record], study.train, dense)[0], curves, last)
         else:
@@ -127,12 +127,13 @@ def _extrapolated(
 ) -> tuple[float, float] | None:
     """Where a stopped training would have come to, as a line through the complete ones says."""
     share = len(curve.accuracies) / curve.epochs
-    then = np.array([other.at(share) for other in others], dtype=float)
+    then = log_errors(np.array([other.at(share) for other in others], dtype=float))
     if not curve.accuracies or len(then) < _ENOUGH or then.std() == 0:
         return None
     slope, base = np.polyfit(then, last, 1)
     left = float(((last - base - slope * then) ** 2).sum() / (len(last) - 2))
-    return float(np.clip(base + slope * curve.accuracies[-1], 0.0, 1.0)), left
+    own = float(log_errors(np.array(curve.accuracies[-1])))
+    return min(0.0, float(base + slope * own)), left
 
 
 def _rounded(features: Floats) -> tuple[float, ...]:

@@ -15,7 +15,8 @@ Floats = NDArray[np.float64]
 
 # For natural logarithms of ratios; distances grow with the root of the number of groups.
 _LENGTHS = (0.35, 0.6, 1.0, 1.75)
-_NOISES = (0.01, 0.03, 0.1)  # variances, as shares of the accuracies' variance
+_NOISES = (0.01, 0.03, 0.1)  # variances, as shares of the values' variance
+_LEAST_ERROR = 1e-3  # no logarithm of 0: a validation split without a mistake is a small one
 _SLOPE = 0.3  # variance of the linear part
 
 
@@ -45,7 +46,7 @@ class Surrogate:
 
         Args:
             points: Logarithms of ratios, shape (points, dimensions).
-            values: Accuracies, shape (points,).
+            values: Logarithms of errors, shape (points,).
             doubts: Variances beyond the common noise, shape (points,); of values that were
                 extrapolated.
         """
@@ -76,7 +77,7 @@ class Surrogate:
         )
 
     def predict(self, points: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of the accuracy without noise, each of shape (points,)."""
+        """Mean and standard deviation of what was learnt, without noise; each of shape (points,)."""
         cross = _kernel(points, self.points, self.lengths)
         solved = np.linalg.solve(self._root, cross.T)
         prior = 1.0 + _SLOPE * ((points / self.lengths) ** 2).sum(axis=1)
@@ -88,7 +89,7 @@ class Surrogate:
 
         Args:
             points: Shape (more, dimensions).
-            values: Accuracies, shape (more,).
+            values: Logarithms of errors, shape (more,).
         """
         noises = np.r_[self._noises, np.full(len(values), self.noise / self._scale**2)]
         scaled = np.r_[self._values, (values - self._mean) / self._scale]
@@ -108,28 +109,40 @@ def front_rows(shares: Floats, accuracies: Floats) -> NDArray[np.int64]:
     return found
 
 
+def log_errors(accuracies: Floats) -> Floats:
+    """Logarithms of the shares that are wrong, of accuracies in [0, 1].
+
+    In this form accuracy is nearly a straight line in the logarithms of widths (a power law), and
+    the noise of seeds is alike everywhere; accuracies themselves crowd together near 1.
+    """
+    errors: Floats = np.log(np.maximum(1 - accuracies, _LEAST_ERROR))
+    return errors
+
+
 def expected_gain(
-    shares: Floats, mean: Floats, deviation: Floats, front_shares: Floats, front_heights: Floats
+    shares: Floats, mean: Floats, deviation: Floats, front_shares: Floats, front_errors: Floats
 ) -> Floats:
     """Expected growth of the front's hypervolume by each candidate, exactly.
 
-    A candidate's FLOPs are known, its accuracy is normal. It adds what lies above the front's
-    stairs to its right: the sum over stairs of width × E[max(accuracy − height, 0)]. The reference
-    point is the dense network's FLOPs at accuracy 0.
+    A candidate's FLOPs are known, the logarithm of its error is normal. It adds what lies above the
+    front's stairs to its right: the sum over stairs of width × E[max(stair's error − error, 0)]
+    (for one stair the value of a put option in Black and Scholes 1973). The reference point is
+    share 1 at accuracy 0.
 
     Args:
-        shares: FLOPs of the candidates as shares of the dense network's.
-        mean: Of their accuracies.
-        deviation: Of their accuracies, above 0.
-        front_shares: The front's FLOPs shares, ascending.
-        front_heights: Its accuracies, ascending.
+        shares: FLOPs of the candidates as shares of the dense network's, shape (candidates,).
+        mean: Of the logarithms of their errors, shape (candidates,).
+        deviation: Of the same, above 0, shape (candidates,).
+        front_shares: The front's FLOPs shares, ascending, shape (front,).
+        front_errors: Logarithms of its errors, descending, shape (front,).
     """
     edges = np.r_[0.0, front_shares, 1.0]
-    heights = np.r_[0.0, front_heights]
+    stairs = np.r_[0.0, front_errors]
     widths = np.maximum(edges[None, 1:] - np.maximum(edges[None, :-1], shares[:, None]), 0.0)
-    z = (mean[:, None] - heights) / deviation[:, None]
-    gains = deviation[:, None] * (_density(z) + z * _below(z))
-    total: Floats = (widths * gains).sum(axis=1)
+    z = (stairs - mean[:, None]) / deviation[:, None]
+    whole = np.exp(mean + 0.5 * deviation**2)  # the mean error
+    gains = np.exp(stairs) * _below(z) - whole[:, None] * _below(z - deviation[:, None])
+    total: Floats = (widths * np.maximum(gains, 0.0)).sum(axis=1)
     return total
 
 
@@ -152,12 +165,7 @@ def _kernel(one: Floats, other: Floats, lengths: Floats) -> Floats:
     return kernel
 
 
-def _density(z: Floats) -> Floats:
-    density: Floats = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
-    return density
-
-
 def _below(z: Floats) -> Floats:
     error = np.vectorize(math.erf, otypes=[float])
-    share: Floats = 0.5 * (1 + error(z / math.sqrt(2)))
+    share: Floats = 0.5 * (1 + error(z / math.sqrt(2)))  # numpy has no error function
     return share
