@@ -36,7 +36,7 @@ _LEAST = 1e-3  # FLOPs share down to which targets are drawn, however narrow net
 
 
 class BudgetedSampler(BaseSampler):
-    """Proposes one trial of a study for which ``refusal`` has no reason against it.
+    """Proposes one trial of a study that ``Study.unbudgeted`` has nothing against.
 
     It reads what the Optuna study answers and nothing else, and remembers nothing.
 
@@ -70,7 +70,7 @@ class BudgetedSampler(BaseSampler):
         """The most promising candidate's parameters."""
         past = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
         axes = self._coordinates.axes
-        chosen = self._chosen(Experience.of(past, self._study, self._space, self._coordinates))
+        chosen = self._chosen(Experience.of(past, self._coordinates))
         values = {axis.name: axis.value(c) for axis, c in zip(axes, chosen.tolist(), strict=True)}
         return {name: values[name] for name in search_space}
 
@@ -87,9 +87,9 @@ class BudgetedSampler(BaseSampler):
     def _chosen(self, known: Experience) -> Floats:
         """The proposal's point, shape (axes,)."""
         points = self._coordinates.nearest(self._anew(known.floor))
-        if len(known.complete) < _FEW or not points.size:
+        if known.complete < _FEW:
             return self._fresh(points, np.zeros(len(points)), known)
-        model = Surrogate.fit(known.features, known.errors, known.doubts)
+        model = Surrogate.fit(known.features, known.errors)
         if len(known.running):  # taken to come out as expected: no second one is sent after it
             model = model.told(known.running, model.predict(known.running)[0])
         # The front as the model believes it: a lucky seed must not close the door behind it.
@@ -105,7 +105,8 @@ class BudgetedSampler(BaseSampler):
             )
             return np.where(shares <= self._most, gain, -1.0)
 
-        parents = known.points[[row for row in front if row < len(known.points)]]
+        count = len(known.points)
+        parents = known.points[front_rows(worth[:count], -believed[:count])]
         near = self._changed(parents[self._random.integers(len(parents), size=_DRAWN)], known.floor)
         points = np.concatenate([points, near])
         gain = gains(points)
@@ -122,10 +123,13 @@ class BudgetedSampler(BaseSampler):
         Of equal gains the first.
         """
         order = np.argsort(-gain, kind="stable")
-        for row in order.tolist():
-            if known.key(points[row]) not in known.tried:
-                return points[row]
-        return points[order[0]]
+        found: Floats = points[
+            next(
+                (row for row in order.tolist() if known.key(points[row]) not in known.tried),
+                order[0],
+            )
+        ]
+        return found
 
     @property
     def _most(self) -> float:
@@ -142,8 +146,10 @@ class BudgetedSampler(BaseSampler):
 
     def _targets(self, count: int, floor: float) -> Floats:
         """FLOPs shares, even by their logarithm."""
+        least, most = self._coordinates.extremes
         low, high = self._study.objective.range or (_LEAST, 1.0)
-        low = min(high, max(low, floor, self._coordinates.narrowest * (1 + 1e-6)))
+        high = min(high, most)
+        low = min(high, max(low, floor, least))
         return np.exp(self._random.uniform(np.log(low), np.log(high), count))
 
     def _anew(self, floor: float) -> Floats:
@@ -168,20 +174,6 @@ class BudgetedSampler(BaseSampler):
                 drawn = self._random.integers(axis.choices, size=len(points))
                 changed[:, index] = np.where(step[:, index] != 0, drawn, points[:, index])
         if where.target is not None:
-            low = max(floor, where.narrowest * (1 + 1e-6))
+            low = max(floor, where.extremes[0])
             changed[:, where.target] = np.maximum(changed[:, where.target], np.log(low))
         return where.nearest(changed)
-
-
-def refusal(study: Study) -> str | None:
-    """Why a study is none for this sampler, one line; None where it is one."""
-    if len(study.methods) > 1:
-        return "sampler budgeted learns of one method, but the study has several; tpe takes them"
-    entry = study.methods[0]
-    known = entry.kind.takes_ratios or study.objective.flops_ratio is not None
-    if not known:
-        return (
-            f"sampler budgeted needs FLOPs that are known before training, but {entry.name} finds "
-            "its own widths; give objective.flops_ratio, or take tpe"
-        )
-    return None

@@ -9,6 +9,7 @@ their shares, because rounding and projection lie between what is proposed and w
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -103,10 +104,10 @@ class Axis:
         if self.choices:
             return values
         assert isinstance(self.distribution, Float | Int)
-        numbers: Floats = np.log(values) if self.natural or self.distribution.log else values
         low, high = self._ends
         if self.natural:
-            return numbers
+            return np.asarray(np.log(values))
+        numbers = np.log(values) if self.distribution.log else values
         return SPAN * (numbers - low) / (high - low) if high > low else np.zeros_like(values)
 
 
@@ -151,10 +152,15 @@ class Coordinates:
         """Whether ratios are proportions only, moved onto FLOPs that are asked."""
         return self._budget is not None or self.target is not None
 
-    @property
-    def narrowest(self) -> float:
-        """The least FLOPs there can be, as a share of the dense network's."""
-        return float(self._sized(np.full((1, len(self._dense)), _NARROW))[1][0])
+    @cached_property
+    def extremes(self) -> tuple[float, float]:
+        """The least and the largest FLOPs there can be, as shares of the dense network's."""
+        if self.projected:
+            ends = np.array([[_NARROW], [1.0]]).repeat(len(self._dense), axis=1)
+        else:
+            ends = self._ratios(np.stack([self.lows, self.highs]))
+        least, most = self._sized(ends)[1].tolist()
+        return least * (1 + 1e-6), most
 
     def of(self, parameters: Mapping[str, Any]) -> Floats | None:
         """The point of a trial's parameters; None where some were not yet asked."""
@@ -215,10 +221,10 @@ class Coordinates:
 
     def learnt(self, point: Floats, ratios: Mapping[str, float]) -> Floats:
         """The features of an architecture with these ratios, by group; shape (features,)."""
-        if not self._knobs:
-            return self._features(point[None], None)[0]
         kept = np.array([ratios[group.name] for group in self._space.groups])
-        return self._features(point[None], (kept * self._dense)[None])[0]
+        widths = (kept * self._dense)[None] if self._knobs else None
+        features: Floats = self._features(point[None], widths)[0]
+        return features
 
     def _features(self, points: Floats, widths: Floats | None) -> Floats:
         columns = []

@@ -15,7 +15,10 @@ from prunenas.spec import Study
 _FEW = 10
 """Trials that tpe and gp draw at random before they learn; a study of no more learns nothing."""
 
-_GP_TRIALS, _GP_DIMENSIONS = 200, 30
+_BUDGETED_TRIALS = 1000
+"""Beyond, its covariance takes longer than what it is worth."""
+
+_GP_TRIALS = 200
 """Where a Gaussian process is still quick: a proposal after 300 trials takes it seconds."""
 
 _NSGA2_TRIALS = 500
@@ -25,35 +28,39 @@ _NSGA2_TRIALS = 500
 def resolved(study: Study, space: Space) -> str:
     """The sampler that a study means: its own, or for ``auto`` the first of these that fits.
 
-    ==========  ====================================================================================
-    ``tpe``     several methods (parameters of one don't exist for another; the others ignore that)
-    ``qmc``     at most 10 trials: too few to learn from, so spread evenly
-    ``nsga2``   two objectives and more than 500 trials
-    ``gp``      at most 200 trials, at most 30 parameters, all of them numbers, and no stopper (a
-                Gaussian process learns nothing from a stopped trial)
-    ``tpe``     everything else
-    ==========  ====================================================================================
+    ============  ==================================================================================
+    ``budgeted``  one method, FLOPs that are known before training (it follows given ratios, or
+                  there is a budget or a range), and at most 1,000 trials
+    ``tpe``       several methods (parameters of one don't exist for another; the others ignore
+                  that)
+    ``qmc``       at most 10 trials: too few to learn from, so spread evenly
+    ``nsga2``     two objectives and more than 500 trials
+    ``gp``        at most 200 trials, numbers alone, and no stopper (a Gaussian process learns
+                  nothing from a stopped trial)
+    ``tpe``       everything else
+    ============  ==================================================================================
+
+    docs/search_benchmark.md has the figures behind the first line.
 
     Args:
         study: Its methods, objective, trials and stopper decide.
         space: The channel groups of its dense network.
     """
+    del space  # decides nothing any more; a rule by the number of groups would need it
     search = study.search
     if search.sampler != "auto":
         return search.sampler
+    if study.unbudgeted is None and search.trials <= _BUDGETED_TRIALS:
+        return "budgeted"
     if len(study.methods) > 1:
         return "tpe"
     if search.trials <= _FEW:
         return "qmc"
-    entry = study.methods[0]
     if study.objective.minimize is not None and search.trials > _NSGA2_TRIALS:
         return "nsga2"
-    widths = entry.space.widths
-    knobs = len(widths.knobs(space.groups)) if widths is not None else 0
-    numeric = all(domain.choices is None for domain in entry.searched.values())
-    target = study.objective.range is not None
-    small = knobs + len(entry.searched) + target <= _GP_DIMENSIONS and search.trials <= _GP_TRIALS
-    return "gp" if small and numeric and search.stopper == "none" else "tpe"
+    numeric = all(domain.choices is None for domain in study.methods[0].searched.values())
+    small = search.trials <= _GP_TRIALS and search.stopper == "none"
+    return "gp" if small and numeric else "tpe"
 
 
 def _mixed(seed: int, trial: int) -> int:

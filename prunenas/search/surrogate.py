@@ -16,6 +16,8 @@ Floats = NDArray[np.float64]
 # For natural logarithms of ratios; distances grow with the root of the number of groups.
 _LENGTHS = (0.35, 0.6, 1.0, 1.75)
 _NOISES = (0.01, 0.03, 0.1)  # variances, as shares of the values' variance
+_CONSULTED = 200  # points, at the most, by which lengths and noise are chosen
+_ALIKE = 1e-6  # values that differ by less are equal
 _LEAST_ERROR = 1e-3  # no logarithm of 0: a validation split without a mistake is a small one
 _SLOPE = 0.3  # variance of the linear part
 
@@ -26,8 +28,8 @@ class Surrogate:
 
     Attributes:
         points: What it was fitted to, shape (points, dimensions).
-        lengths: By how much a dimension must change for the accuracy to be another.
-        noise: Variance of the accuracy of one training, seeds and all.
+        lengths: By how much a dimension must change for the error to be another.
+        noise: Variance of the logarithm of one training's error, seeds and all.
     """
 
     points: Floats
@@ -36,27 +38,24 @@ class Surrogate:
     _mean: float
     _scale: float
     _values: Floats
-    _noises: Floats
     _weights: Floats
     _root: Floats
 
     @classmethod
-    def fit(cls, points: Floats, values: Floats, doubts: Floats | None = None) -> "Surrogate":
+    def fit(cls, points: Floats, values: Floats) -> "Surrogate":
         """Choose lengths and noise by marginal likelihood, on a grid and then by coordinates.
 
         Args:
             points: Logarithms of ratios, shape (points, dimensions).
             values: Logarithms of errors, shape (points,).
-            doubts: Variances beyond the common noise, shape (points,); of values that were
-                extrapolated.
         """
-        mean, scale = float(values.mean()), float(values.std()) or 1.0
+        mean, scale = float(values.mean()), max(float(values.std()), _ALIKE)
         scaled = (values - mean) / scale
-        extra = np.zeros(len(values)) if doubts is None else doubts / scale**2
+        rows = np.linspace(0, len(values) - 1, min(len(values), _CONSULTED)).astype(int)
 
         def likelihood(lengths: Floats, noise: float) -> float:
-            root, weights = _solved(points, lengths, noise + extra, scaled)
-            return -0.5 * float(scaled @ weights) - float(np.log(np.diag(root)).sum())
+            root, weights = _solved(points[rows], lengths, noise, scaled[rows])
+            return -0.5 * float(scaled[rows] @ weights) - float(np.log(np.diag(root)).sum())
 
         ones = np.full(points.shape[1], math.sqrt(points.shape[1]))
         best, length, noise = max(
@@ -71,13 +70,11 @@ class Surrogate:
                 other[dimension] *= factor
                 if (reached := likelihood(other, noise)) > best:
                     best, lengths = reached, other
-        root, weights = _solved(points, lengths, noise + extra, scaled)
-        return cls(
-            points, lengths, noise * scale**2, mean, scale, scaled, noise + extra, weights, root
-        )
+        root, weights = _solved(points, lengths, noise, scaled)
+        return cls(points, lengths, noise * scale**2, mean, scale, scaled, weights, root)
 
     def predict(self, points: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of what was learnt, without noise; each of shape (points,)."""
+        """Mean and standard deviation of log errors without noise, each of shape (points,)."""
         cross = _kernel(points, self.points, self.lengths)
         solved = np.linalg.solve(self._root, cross.T)
         prior = 1.0 + _SLOPE * ((points / self.lengths) ** 2).sum(axis=1)
@@ -91,13 +88,10 @@ class Surrogate:
             points: Shape (more, dimensions).
             values: Logarithms of errors, shape (more,).
         """
-        noises = np.r_[self._noises, np.full(len(values), self.noise / self._scale**2)]
         scaled = np.r_[self._values, (values - self._mean) / self._scale]
         everywhere = np.concatenate([self.points, points])
-        root, weights = _solved(everywhere, self.lengths, noises, scaled)
-        return replace(
-            self, points=everywhere, _values=scaled, _noises=noises, _root=root, _weights=weights
-        )
+        root, weights = _solved(everywhere, self.lengths, self.noise / self._scale**2, scaled)
+        return replace(self, points=everywhere, _values=scaled, _root=root, _weights=weights)
 
 
 def front_rows(shares: Floats, accuracies: Floats) -> NDArray[np.int64]:
@@ -115,8 +109,7 @@ def log_errors(accuracies: Floats) -> Floats:
     In this form accuracy is nearly a straight line in the logarithms of widths (a power law), and
     the noise of seeds is alike everywhere; accuracies themselves crowd together near 1.
     """
-    errors: Floats = np.log(np.maximum(1 - accuracies, _LEAST_ERROR))
-    return errors
+    return np.asarray(np.log(np.maximum(1 - accuracies, _LEAST_ERROR)), dtype=np.float64)
 
 
 def expected_gain(
@@ -146,11 +139,10 @@ def expected_gain(
     return total
 
 
-def _solved(
-    points: Floats, lengths: Floats, noises: Floats, values: Floats
-) -> tuple[Floats, Floats]:
+def _solved(points: Floats, lengths: Floats, noise: float, values: Floats) -> tuple[Floats, Floats]:
     """The covariance's lower root, and the covariance's inverse times the values."""
-    root: Floats = np.linalg.cholesky(_kernel(points, points, lengths) + np.diag(noises))
+    covariance = _kernel(points, points, lengths) + noise * np.eye(len(points))
+    root = np.linalg.cholesky(covariance).astype(np.float64, copy=False)
     weights: Floats = np.linalg.solve(root.T, np.linalg.solve(root, values))
     return root, weights
 

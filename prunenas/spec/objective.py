@@ -118,8 +118,9 @@ class SearchSection(Section):
 
     sampler: Sampler = Field(
         default="auto",
-        description="tpe: tree-structured Parzen estimator; gp: Gaussian process; nsga2: "
-        "evolution; random; qmc: evenly spread; auto: chosen by methods, trials and parameters",
+        description="budgeted: FLOPs are known, accuracy is learnt; tpe: tree-structured Parzen "
+        "estimator; gp: Gaussian process; nsga2: evolution; random; qmc: evenly spread; auto: "
+        "chosen by methods, objective and trials",
     )
     trials: int = Field(ge=1, description="How many candidates are tried, all runs together")
     seed: int = Field(
