@@ -122,21 +122,16 @@ class BudgetedSampler(BaseSampler):
 
         Of equal gains the first.
         """
-        order = np.argsort(-gain, kind="stable")
-        found: Floats = points[
-            next(
-                (row for row in order.tolist() if known.key(points[row]) not in known.tried),
-                order[0],
-            )
-        ]
+        best_first = points[np.argsort(-gain, kind="stable")]
+        new = (row for row, key in enumerate(known.keys(best_first)) if key not in known.tried)
+        found: Floats = best_first[next(new, 0)]
         return found
 
     @property
     def _most(self) -> float:
         """The largest FLOPs share that is asked for, and a little for rounding."""
-        return (
-            1.0 if self._study.objective.range is None else self._study.objective.range[1]
-        ) + 1e-9
+        bounds = self._study.objective.range or (0.0, 1.0)
+        return bounds[1] + 1e-9
 
     def _worth(self, shares: Floats) -> Floats:
         """Shares of the largest FLOPs that are of use; nothing to save where a budget is met."""

@@ -85,9 +85,9 @@ class Experience:
             floor=_floor([point for point, r in told if r.state == "infeasible"], where),
         )
 
-    def key(self, point: Floats) -> tuple[float, ...]:
-        """What is the same for points of the same architecture and hyperparameters."""
-        return _rounded(self.where.reached(point[None])[0][0])
+    def keys(self, points: Floats) -> list[tuple[float, ...]]:
+        """For each point what is the same for others of its architecture and hyperparameters."""
+        return [_rounded(row) for row in self.where.reached(points)[0]]
 
 
 def _stacked(points: list[Floats], where: Coordinates) -> Floats:
