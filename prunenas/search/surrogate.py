@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 # For natural logarithms of ratios; distances grow with the root of the number of groups.
 _LENGTHS = (0.35, 0.6, 1.0, 1.75)
-_NOISES = (0.01, 0.03, 0.1)  # variances, as shares of the values' variance
+_NOISES = (0.01, 0.03, 0.1, 0.3, 1.0)  # variances, as shares of the values' variance
 _CONSULTED = 200  # points, at the most, by which lengths and noise are chosen
 _ALIKE = 1e-6  # values that differ by less are equal
 _LEAST_ERROR = 1e-3  # no logarithm of 0: a validation split without a mistake is a small one
