@@ -1,20 +1,29 @@
 """Ways of searching, for the replay: proposers (Optuna's samplers and our own) and stoppers."""
 
+import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
+from optuna.samplers import BaseSampler
 from search_replay import Stopper, Trial
-from search_table import Table
+from search_table import ARGUMENTS, DATA, MODEL, RECIPE, Table
 
-from prunenas.search.samplers import sampler
+from prunenas.architecture import Space
+from prunenas.search.proposal import propose
+from prunenas.search.samplers import resolved, sampler
+from prunenas.search.starts import starts_of
 from prunenas.search.stoppers import SHARES, Curve, Noise, epoch_at
 from prunenas.search.stoppers import Stopper as Rule
-from prunenas.search.surrogate import front_rows, most_promising
+from prunenas.search.surrogate import front_rows
+from prunenas.search.verdicts import CONSTRAINT, verdict, violation
+from prunenas.spec import Study
+from prunenas.trial import Candidate, Record
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -75,73 +84,144 @@ class Grid:
         return rows
 
 
-@dataclass
-class OptunaRatios:
-    """One of the engine's samplers over raw ratios, one for each group: plain Optuna.
-
-    Attributes:
-        grid: What is searched.
-        name: The sampler's name.
-        seed: Of the sampler.
-        log: Whether ratios are proposed by their logarithm; else as in ``per_layer.yaml``.
-        target: Whether the ratios are proportions, projected onto a FLOPs share that is searched.
-        starts: FLOPs shares of the uniform networks that are tried first.
-    """
+class GridSpace(Space):
+    """The dense network's space, in which only the grid's widths exist."""
 
     grid: Grid
-    name: str
+
+    @classmethod
+    def of(cls, space: Space, grid: Grid) -> "GridSpace":
+        """That of a space whose groups are the grid's."""
+        assert tuple(group.name for group in space.groups) == grid.table.groups
+        made = cls(**{field.name: getattr(space, field.name) for field in fields(space)})
+        object.__setattr__(made, "grid", grid)
+        return made
+
+    def sized(self, ratios: Floats) -> tuple[Floats, Floats]:
+        rows = self.grid.snap(np.log(np.clip(ratios, 1e-9, 1.0)))
+        return self.grid.table.widths[rows].astype(float), self.grid.table.flops[rows].astype(float)
+
+    def widths(self, ratios: float | Mapping[str, float] = 1.0) -> dict[str, int]:
+        named = ratios if isinstance(ratios, Mapping) else dict.fromkeys(self._names, ratios)
+        return self._named_widths(self.sized(np.array([[named[g] for g in self._names]]))[0][0])
+
+    def fitted(self, ratios: Mapping[str, float], flops: int) -> dict[str, int]:
+        """Widths in these proportions whose FLOPs come nearest to a budget from below."""
+        logs = np.log([[ratios[group] for group in self._names]])
+        (row,) = self.grid.project(logs, np.array([flops / self.dense.flops]))
+        return self._named_widths(self.grid.table.widths[row])
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return self.grid.table.groups
+
+    def _named_widths(self, widths: NDArray[Any]) -> dict[str, int]:
+        return {group: int(w) for group, w in zip(self._names, widths, strict=True)}
+
+
+STUDY: Mapping[str, Any] = {
+    "name": "benchmark",
+    "model": {"name": MODEL, "arguments": ARGUMENTS},
+    "data": DATA,
+    "train": RECIPE.model_dump(mode="json"),
+}
+
+
+@dataclass
+class Studied:
+    """A study as the engine runs it: its starts, its sampler's proposals, what Optuna is told.
+
+    Attributes:
+        space: What is searched.
+        seed: The study's.
+        search: Keys of the study's section ``search``.
+        ranged: Whether targets are searched between the table's narrowest network and the dense
+            one, so that ratios are proportions.
+        log: Whether ratios are proposed by their logarithm; else as in ``per_layer.yaml``.
+        made: Makes the sampler from a seed, in place of the engine: Optuna as it comes.
+    """
+
+    space: GridSpace
     seed: int
+    search: Mapping[str, Any]
+    ranged: bool = False
     log: bool = False
-    target: bool = False
-    starts: tuple[float, ...] = ()
+    made: Callable[[int], BaseSampler] | None = None
     _study: optuna.Study = field(init=False)
     _trial: optuna.Trial = field(init=False)
+    _candidate: Candidate = field(init=False)
+    _records: list[Record] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        grid = self.space.grid
+        # The lowest target is met by the narrowest network.
+        lowest = math.ceil(float(grid.table.shares.min()) * 1e6) / 1e6
+        ratio = {"low": float(np.exp(grid.lowest)), "high": 1.0, "log": self.log}
+        widths = {"per": "group", "ratio": ratio}
+        self._asked = Study.model_validate(
+            {
+                **STUDY,
+                "methods": [{"name": "l1_norm", "space": {"widths": widths}}],
+                "objective": {"maximize": "accuracy", "minimize": "flops"}
+                | ({"flops_ratio": [lowest, 1.0]} if self.ranged else {}),
+                "search": {"trials": 50, "seed": self.seed, **self.search},
+            }
+        )
+        self._name = resolved(self._asked, self.space)
         self._study = optuna.create_study(directions=["maximize", "minimize"])
-        least = float(self.grid.table.shares.min())
-        for share, row in zip(self.starts, self.grid.uniform(self.starts), strict=True):
-            ratios = np.exp(self.grid.logs[row])
-            params = {f"ratio/{g}": 1.0 if self.target else ratios[g] for g in range(self._groups)}
-            if self.target:
-                params["share"] = max(share, least)
-            self._study.enqueue_trial(params)
-
-    @property
-    def _groups(self) -> int:
-        return len(self.grid.table.levels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            if self.made is not None:
+                self._study.sampler = self.made(self.seed)
+        for start in starts_of(self._asked, self.space):
+            self._study.enqueue_trial(start.parameters, user_attrs={"start": start.name})
 
     def propose(self, history: Sequence[Trial]) -> int:
-        self._study.sampler = sampler(self.name, self.seed, len(history))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # enqueue_trial warns of rounding at a range's end
-            self._trial = self._study.ask()
-            low = float(np.exp(self.grid.lowest))
-            ratios = np.array(
-                [
-                    self._trial.suggest_float(f"ratio/{group}", low, 1.0, log=self.log)
-                    for group in range(self._groups)
-                ]
+        if self.made is None:
+            self._study.sampler = sampler(
+                self._name, self.seed, len(history), self._asked, self.space
             )
-            if self.target:
-                least = float(self.grid.table.shares.min())
-                share = self._trial.suggest_float("share", least, 1.0, log=True)
-                return int(self.grid.project(np.log(ratios)[None], np.array([share]))[0])
-        if self.log:
-            return int(self.grid.snap(np.log(ratios)))
-        levels = self.grid.table.levels
-        nearest = [
-            int(known[np.abs(known / known[-1] - ratio).argmin()])
-            for known, ratio in zip(levels, ratios, strict=True)
-        ]
-        return self.grid.table.row(nearest)
+        self._trial = self._study.ask()
+        self._candidate = propose(self._trial, self._asked, self.space)
+        ratios, flops = self._candidate.ratios, self._candidate.flops
+        assert ratios is not None
+        widths = self.space.widths(ratios) if flops is None else self.space.fitted(ratios, flops)
+        return self.space.grid.table.row([widths[group.name] for group in self.space.groups])
 
     def told(self, trial: Trial) -> None:
-        if trial.complete:
-            self._study.tell(self._trial, [trial.accuracy, trial.share])
-        else:  # as the engine tells stopped trials
-            self._study.tell(self._trial, state=optuna.trial.TrialState.PRUNED)
+        grid = self.space.grid
+        flops = int(grid.table.flops[trial.row])
+        kept = np.exp(grid.logs[trial.row]).tolist()
+        nothing = {field.name: None for field in fields(Record)}
+        record = Record(
+            **{
+                **nothing,
+                "number": len(self._records),
+                "parameters": dict(self._candidate.parameters),
+                "ratios": dict(zip(grid.table.groups, kept, strict=True)),
+                "state": "complete"
+                if trial.complete
+                else "stopped"
+                if trial.curve and not np.isnan(trial.accuracy)
+                else "failed",
+                "architecture": {},
+                "accuracy": trial.accuracy,
+                "flops": flops,
+                "flops_ratio": trial.share,
+                "epochs": len(trial.curve),
+                "curve": [{"validation_accuracy": accuracy} for accuracy in trial.curve],
+            }  # type: ignore[arg-type]
+        )
+        if self.ranged:
+            least, dense = int(grid.table.flops.min()), self.space.dense.flops
+            assert self._candidate.flops is not None
+            broken = violation(record, self._candidate.flops, least, dense)
+            self._trial.set_constraint(CONSTRAINT, broken)
+        self._trial.set_user_attr("record", record.to_dict())
+        told = verdict(record, self._records, ("maximize", "minimize"), 0)
+        self._study.tell(self._trial, told.values, state=told.state)
+        self._records.append(record)
 
 
 def complete(history: Sequence[Trial]) -> tuple[Rows, Floats, Floats]:
@@ -190,82 +270,6 @@ class Mutation:
 
     def told(self, trial: Trial) -> None:
         pass
-
-
-@dataclass
-class Model:
-    """A Gaussian process of the accuracy; the FLOPs are known, so nothing else is to be learnt.
-
-    Candidates are drawn as a space of any size allows: random proportions on random FLOPs
-    targets, and mutations of the front. Tried is the one with the highest expected gain of
-    hypervolume, in closed form.
-    """
-
-    grid: Grid
-    seed: int
-    starts: tuple[float, ...] = SPREAD
-    drawn: int = 256
-    step: float = 0.5
-    partial: bool = False
-
-    def __post_init__(self) -> None:
-        self._random = np.random.default_rng(self.seed)
-        self._starts = self.grid.uniform(self.starts)
-
-    def propose(self, history: Sequence[Trial]) -> int:
-        if len(history) < len(self._starts):
-            return self._starts[len(history)]
-        rows, shares, accuracies = complete(history)
-        noise = np.zeros(len(rows))
-        if self.partial:
-            more, guessed, doubt = extrapolated(history)
-            rows, accuracies = np.r_[rows, more], np.r_[accuracies, guessed]
-            shares = self.grid.table.shares[rows]
-            noise = np.r_[noise, doubt]
-        kept = front_rows(shares, accuracies)
-        candidates = self._candidates(rows[kept], {trial.row for trial in history})
-        best = most_promising(
-            self.grid.logs[rows],
-            accuracies,
-            shares,
-            self.grid.logs[candidates],
-            self.grid.table.shares[candidates],
-            noise,
-        )
-        return int(candidates[best])
-
-    def _candidates(self, parents: Rows, tried: set[int]) -> Rows:
-        groups = len(self.grid.table.levels)
-        least = np.log(self.grid.table.shares.min())
-        targets = np.exp(self._random.uniform(least, 0.0, self.drawn))
-        anew = self._random.uniform(self.grid.lowest, 0.0, (self.drawn, groups))
-        near = self.grid.logs[self._random.choice(parents, self.drawn)]
-        near = near + self._random.normal(0, self.step, near.shape)
-        drawn = np.r_[
-            self.grid.project(anew, targets), self.grid.snap(np.clip(near, self.grid.lowest, 0.0))
-        ]
-        fresh = np.array([row for row in np.unique(drawn) if row not in tried], dtype=int)
-        return fresh if len(fresh) else drawn
-
-    def told(self, trial: Trial) -> None:
-        pass
-
-
-def extrapolated(history: Sequence[Trial]) -> tuple[Rows, Floats, Floats]:
-    """Stopped trials with the final accuracy that the complete ones suggest, and its variance."""
-    done = [trial for trial in history if trial.complete and not trial.reused]
-    rows, guesses, doubts = [], [], []
-    for trial in {t.row: t for t in history if t.curve and not t.complete}.values():
-        epoch = len(trial.curve) - 1
-        then = np.array([other.curve[epoch] for other in done])
-        last = np.array([other.accuracy for other in done])
-        if len(done) < 5 or then.std() == 0:
-            continue
-        slope, base = np.polyfit(then, last, 1)
-        rows.append(trial.row)
-        guesses.append(float(np.clip(base + slope * trial.accuracy, 0.0, 1.0)))
-        doubts.append(float(np.var(last - base - slope * then)))
-    return np.array(rows, dtype=int), np.array(guesses), np.array(doubts)
 
 
 def never(share: float, seen: Sequence[float], history: Sequence[Trial]) -> bool:

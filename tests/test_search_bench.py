@@ -12,10 +12,10 @@ import pytest
 import torch
 from search_bench import STRATEGIES
 from search_replay import Measure, Trial, hypervolume, replay
-from search_strategies import Grid, forecast, never, rule
+from search_strategies import Grid, GridSpace, forecast, never, rule
 from search_table import PATH, RATIOS, RECIPE, Table, machine, setting, trained
 
-from prunenas.search.surrogate import Surrogate, expected_gain, front_rows
+from prunenas.search.surrogate import Surrogate, expected_gain, front_rows, log_errors
 
 
 @pytest.fixture(scope="module")
@@ -186,16 +186,20 @@ def test_expected_gain_is_the_mean_of_gains() -> None:
     random = np.random.default_rng(0)
     shares, heights = np.array([0.1, 0.4, 0.7]), np.array([0.3, 0.6, 0.8])
     now = hypervolume(shares, heights, low=0.0)
-    for share, mean, deviation in ((0.05, 0.4, 0.1), (0.5, 0.7, 0.2), (0.4, 0.5, 0.05)):
-        drawn = np.maximum(random.normal(mean, deviation, 4000), 0)
+    for share, error, deviation in ((0.05, 0.6, 0.2), (0.5, 0.3, 0.5), (0.4, 0.5, 0.1)):
+        drawn = np.maximum(1 - np.exp(random.normal(np.log(error), deviation, 4000)), 0)
         gains = [
             hypervolume(np.r_[shares, share], np.r_[heights, one], low=0.0) - now for one in drawn
         ]
         found = expected_gain(
-            np.array([share]), np.array([mean]), np.array([deviation]), shares, heights
+            np.array([share]),
+            np.log([error]),
+            np.array([deviation]),
+            shares,
+            log_errors(heights),
         )
-        error = np.std(gains) / math.sqrt(len(gains))
-        assert found[0] == pytest.approx(np.mean(gains), abs=4 * error + 1e-6)
+        wrong = np.std(gains) / math.sqrt(len(gains))
+        assert found[0] == pytest.approx(np.mean(gains), abs=4 * wrong + 1e-6)
 
 
 def test_surrogate_learns_a_smooth_function() -> None:
@@ -212,45 +216,63 @@ def test_surrogate_learns_a_smooth_function() -> None:
     error = mean - np.asarray(truth(others))
     assert np.sqrt((error**2).mean()) < 0.02
     assert (np.abs(error) < 3 * deviation + 0.01).mean() > 0.95
-    # Far from everything it says that it doesn't know.
-    assert model.predict(np.full((1, 3), -8.0))[1][0] > 2 * np.median(deviation)
+    # Far from everything it says that it doesn't know; unless it is told.
+    far = np.full((1, 3), -8.0)
+    there, doubt = (float(figure[0]) for figure in model.predict(far))
+    assert doubt > 2 * np.median(deviation)
+    told = model.told(far, np.array([there]))
+    assert told.predict(far)[1][0] < 0.5 * doubt
+    assert told.predict(others)[0] == pytest.approx(mean, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["tpe", "mutation", "frontier"])
-def test_searches_repeat(table: Table, name: str) -> None:
-    grid, measure, strategy = Grid(table), Measure(table), STRATEGIES[name]
+@pytest.fixture(scope="module")
+def space(table: Table) -> GridSpace:
+    return GridSpace.of(setting()[0], Grid(table))
+
+
+@pytest.mark.parametrize("name", ["tpe", "mutation", "default"])
+def test_searches_repeat(table: Table, space: GridSpace, name: str) -> None:
+    measure, strategy = Measure(table), STRATEGIES[name]
 
     def run() -> list[int]:
-        proposer = strategy.proposer(grid, 3)
+        proposer = strategy.proposer(space, 3)
         done = replay(table, measure, proposer, strategy.stopper(table), seed=1, epochs=96)
         return [trial.row for trial in done.trials]
 
     assert run() == run()
 
 
-def test_knowing_the_flops_pays(table: Table) -> None:
+def test_the_default_finds_more_than_plain_tpe(table: Table, space: GridSpace) -> None:
     """A coarse echo of docs/search_benchmark.md: six runs of 160 epochs."""
-    grid, measure = Grid(table), Measure(table)
+    measure = Measure(table)
 
     def mean(name: str) -> float:
         strategy = STRATEGIES[name]
-        return float(
-            np.mean(
-                [
-                    replay(
-                        table,
-                        measure,
-                        strategy.proposer(grid, seed),
-                        strategy.stopper(table),
-                        seed=seed % 2,
-                        epochs=160,
-                    ).at_epochs(160)[0]
-                    for seed in range(6)
-                ]
+        runs = [
+            replay(
+                table,
+                measure,
+                strategy.proposer(space, seed),
+                strategy.stopper(table),
+                seed=seed % 2,
+                epochs=160,
             )
-        )
+            for seed in range(6)
+        ]
+        return float(np.mean([run.at_epochs(160)[0] for run in runs]))
 
-    assert mean("frontier") < 0.7 * mean("random")
+    assert mean("default") < 0.6 * mean("tpe")
+
+
+def test_the_grids_space_has_the_tables_widths_and_flops(table: Table, space: GridSpace) -> None:
+    for row in (0, 77, table.dense):
+        kept = np.exp(Grid(table).logs[row])
+        named = dict(zip(table.groups, kept.tolist(), strict=True))
+        assert list(space.widths(named).values()) == table.widths[row].tolist()
+        widths, flops = space.sized(kept[None])
+        assert widths[0].tolist() == table.widths[row].tolist()
+        assert flops[0] == table.flops[row]
+        assert list(space.fitted(named, int(table.flops[row])).values()) == widths[0].tolist()
 
 
 def test_a_failed_training_is_no_answer() -> None:

@@ -134,13 +134,23 @@ def test_the_front_of_an_earlier_study_is_tried_first(tmp_path: Path) -> None:
     ("search", "methods", "objective", "expected"),
     [
         ("sampler: nsga2, trials: 3", FINE, "minimize: flops", "nsga2"),
-        ("trials: 10", FINE, "minimize: flops", "qmc"),
-        ("trials: 11", FINE, "minimize: flops", "gp"),
-        ("trials: 200", FINE, "flops_ratio: 0.5", "gp"),
-        ("trials: 11, stopper: pareto", FINE, "minimize: flops", "tpe"),
-        ("trials: 201", FINE, "minimize: flops", "tpe"),
-        ("trials: 501", FINE, "minimize: flops", "nsga2"),
-        ("trials: 501", FINE, "flops_ratio: 0.5", "tpe"),
+        ("trials: 5", FINE, "minimize: flops", "budgeted"),
+        ("trials: 200, stopper: pareto", FINE, "minimize: flops", "budgeted"),
+        ("trials: 1000", FINE, "flops_ratio: 0.5", "budgeted"),
+        (
+            "trials: 50",
+            "  - {name: network_slimming, space: {method: {sparsity: {}}}}",
+            "minimize: flops, flops_ratio: [0.2, 0.5]",
+            "budgeted",
+        ),
+        ("trials: 1001", FINE, "minimize: flops", "nsga2"),
+        ("trials: 1001", FINE, "flops_ratio: 0.5", "tpe"),
+        ("trials: 10", SLIMMING, "minimize: flops", "qmc"),
+        ("trials: 11", SLIMMING, "minimize: flops", "gp"),
+        ("trials: 200", SLIMMING, "minimize: flops", "gp"),
+        ("trials: 11, stopper: pareto", SLIMMING, "minimize: flops", "tpe"),
+        ("trials: 201", SLIMMING, "minimize: flops", "tpe"),
+        ("trials: 501", SLIMMING, "minimize: flops", "nsga2"),
         ("trials: 5", f"{FINE}\n{SLIMMING}", "minimize: flops", "tpe"),
         ("trials: 50", f"{FINE}\n{SLIMMING}", "minimize: flops", "tpe"),
     ],
@@ -198,14 +208,14 @@ def test_targets_that_no_network_meets_are_told_and_not_trained(tmp_path: Path) 
     assert all(view.records[number].state == "complete" for number in best)
 
 
-def infeasible_at_last(name: str, trials: int) -> int:
+def infeasible_at_last(name: str, trials: int, asked_by: Study, space: Space) -> int:
     """Infeasible ones of a study's last 12 trials; it is told as the ledger tells it."""
     study = optuna.create_study(directions=["maximize", "minimize"])
     dense, least = 1_000_000, 3_000
     records: list[Record] = []
     nothing = {field.name: None for field in dataclasses.fields(Record)}
     for number in range(trials):
-        study.sampler = sampler(name, 0, number)
+        study.sampler = sampler(name, 0, number, asked_by, space)
         trial = study.ask()
         asked = trial.suggest_float("flops_ratio", 1e-5, 0.5, log=True)
         waste = sum(abs(trial.suggest_float(f"ratio/{i}", 0.1, 1) - 0.6) for i in range(3))
@@ -223,9 +233,12 @@ def infeasible_at_last(name: str, trials: int) -> int:
 
 
 @pytest.mark.parametrize(("name", "trials"), [("tpe", 80), ("nsga2", 80), ("gp", 24)])
-def test_samplers_learn_what_is_infeasible(name: str, trials: int) -> None:
-    assert infeasible_at_last("random", trials) >= 5
-    assert infeasible_at_last(name, trials) <= 2
+def test_samplers_learn_what_is_infeasible(
+    name: str, trials: int, tmp_path: Path, space: Space
+) -> None:
+    study = written(tmp_path, "starts: false", methods=FINE)
+    assert infeasible_at_last("random", trials, study, space) >= 5
+    assert infeasible_at_last(name, trials, study, space) <= 2
 
 
 def test_a_stopper_ends_trials_and_a_resumed_study_is_the_same(tmp_path: Path) -> None:

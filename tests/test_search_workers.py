@@ -76,6 +76,7 @@ def test_a_worker_that_is_killed_costs_an_epoch_and_nothing_else(tmp_path: Path,
     ("sampler", "more"),
     [
         ("gp", ""),
+        ("budgeted", ""),
         ("nsga2", ", stopper: pareto"),
         ("tpe", ", fidelity: [1, 2, 4]"),
         ("qmc", ", fidelity: [1, 4]"),

@@ -60,7 +60,7 @@ def ratio(text: str) -> str:
         (5, "  - {name: l1_norm, space: perlayer}", "unknown search space 'perlayer' (did you mean "
          "'per_layer'?). Known: per_layer, slimming"),
         (8, "search: {sampler: tpee, trials: 2}", "unknown sampler 'tpee' (did you mean 'tpe'?). "
-         "Known: auto, gp, nsga2, qmc, random, tpe"),
+         "Known: auto, budgeted, gp, nsga2, qmc, random, tpe"),
         (7, "train: {epochs: 1, schedule: cos}", "unknown schedule 'cos' (did you mean 'cosine'?). "
          "Known: constant, cosine, one_cycle, step"),
         (7, "train: {epochs: 1, protocol: scratch}", "unknown protocol 'scratch' (did you mean "

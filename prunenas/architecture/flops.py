@@ -175,6 +175,12 @@ class Quadratic:
         w = np.concatenate(([1.0], widths))
         return round(float(w @ self._matrix @ w))
 
+    def many(self, widths: Vector) -> Vector:
+        """The values at ``widths``, shape (networks, groups); of shape (networks,), whole."""
+        w = np.concatenate((np.ones((len(widths), 1)), widths), axis=1)
+        values: Vector = np.round((w @ self._matrix * w).sum(axis=1))
+        return values
+
     def steps(self, widths: Vector, step: Vector) -> Vector:
         """What it adds to the value when one width grows by ``step``; shape (groups,)."""
         w = np.concatenate(([1.0], widths))

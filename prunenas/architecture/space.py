@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from prunenas.architecture.budget import project, rounded, whole_budget
-from prunenas.architecture.flops import Quadratic, Terms
+from prunenas.architecture.flops import Quadratic, Terms, Vector
 from prunenas.architecture.groups import Block, ChannelGroup, FrozenGroup, Groups, Sizes
 from prunenas.architecture.inheritance import Slice
 from prunenas.architecture.lineage import Lineage
@@ -93,6 +93,18 @@ class Space:
             widths: Channels by group name; a group without an entry is at full width.
         """
         return self._flops(self._named.vector(widths))
+
+    def sized(self, ratios: Vector) -> tuple[Vector, Vector]:
+        """Widths and multiply-adds of many networks at once, what ``widths`` and ``flops`` give.
+
+        Args:
+            ratios: Shares kept, above 0, of shape (networks, groups); more than 1 counts as 1.
+
+        Returns:
+            Widths of shape (networks, groups), and multiply-adds of one input, (networks,).
+        """
+        widths = rounded(np.minimum(ratios, 1.0), self._named.dense, self._named.divisors)
+        return widths, self._flops.many(widths)
 
     def params(self, widths: Mapping[str, int]) -> int:
         """Trainable parameters at the given widths; see ``flops``."""

@@ -49,7 +49,7 @@ def begin(
         study_name=study.name,
         directions=directions,
         load_if_exists=True,
-        sampler=sampler("random", study.search.seed, 0),
+        sampler=sampler("random", study.search.seed, 0, study, space),
     )
     settings = study.settings()
     stored = found.user_attrs.get("settings")

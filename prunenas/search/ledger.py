@@ -106,7 +106,7 @@ class Ledger:
         # Starts wait from the beginning, with the first numbers.
         at = len(self._trials()) if number is None else number
         name = self._study.user_attrs["sampler"]
-        self._study.sampler = sampler(name, study.search.seed, at)
+        self._study.sampler = sampler(name, study.search.seed, at, study, space)
         with self._study.without(hidden):  # it samples as it is asked for its first parameter
             trial = self._study.ask() if number is None else Trial(self._study, self._id(at))
             candidate = propose(trial, study, space)
@@ -188,7 +188,6 @@ class Ledger:
 
     def _trial(self, number: int) -> Trial:
         """A trial to write to; its proposal is complete."""
-        self._study.sampler = sampler("random", 0, number)
         return Trial(self._study, self._id(number))
 
     @property

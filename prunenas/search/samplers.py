@@ -9,12 +9,16 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler
 
 from prunenas.architecture import Space
+from prunenas.search.budgeted import BudgetedSampler
 from prunenas.spec import Study
 
 _FEW = 10
 """Trials that tpe and gp draw at random before they learn; a study of no more learns nothing."""
 
-_GP_TRIALS, _GP_DIMENSIONS = 200, 30
+_BUDGETED_TRIALS = 1000
+"""Beyond, its covariance takes longer than what it is worth."""
+
+_GP_TRIALS = 200
 """Where a Gaussian process is still quick: a proposal after 300 trials takes it seconds."""
 
 _NSGA2_TRIALS = 500
@@ -24,56 +28,64 @@ _NSGA2_TRIALS = 500
 def resolved(study: Study, space: Space) -> str:
     """The sampler that a study means: its own, or for ``auto`` the first of these that fits.
 
-    ==========  ====================================================================================
-    ``tpe``     several methods (parameters of one don't exist for another; the others ignore that)
-    ``qmc``     at most 10 trials: too few to learn from, so spread evenly
-    ``nsga2``   two objectives and more than 500 trials
-    ``gp``      at most 200 trials, at most 30 parameters, all of them numbers, and no stopper (a
-                Gaussian process learns nothing from a stopped trial)
-    ``tpe``     everything else
-    ==========  ====================================================================================
+    ============  ==================================================================================
+    ``budgeted``  one method, FLOPs that are known before training (it follows given ratios, or
+                  there is a budget or a range), and at most 1,000 trials
+    ``tpe``       several methods (parameters of one don't exist for another; the others ignore
+                  that)
+    ``qmc``       at most 10 trials: too few to learn from, so spread evenly
+    ``nsga2``     two objectives and more than 500 trials
+    ``gp``        at most 200 trials, numbers alone, and no stopper (a Gaussian process learns
+                  nothing from a stopped trial)
+    ``tpe``       everything else
+    ============  ==================================================================================
+
+    docs/search_benchmark.md has the figures behind the first line.
 
     Args:
         study: Its methods, objective, trials and stopper decide.
         space: The channel groups of its dense network.
     """
+    del space  # decides nothing any more; a rule by the number of groups would need it
     search = study.search
     if search.sampler != "auto":
         return search.sampler
+    if study.unbudgeted is None and search.trials <= _BUDGETED_TRIALS:
+        return "budgeted"
     if len(study.methods) > 1:
         return "tpe"
     if search.trials <= _FEW:
         return "qmc"
-    entry = study.methods[0]
     if study.objective.minimize is not None and search.trials > _NSGA2_TRIALS:
         return "nsga2"
-    widths = entry.space.widths
-    knobs = len(widths.knobs(space.groups)) if widths is not None else 0
-    numeric = all(domain.choices is None for domain in entry.searched.values())
-    target = study.objective.range is not None
-    small = knobs + len(entry.searched) + target <= _GP_DIMENSIONS and search.trials <= _GP_TRIALS
-    return "gp" if small and numeric and search.stopper == "none" else "tpe"
+    numeric = all(domain.choices is None for domain in study.methods[0].searched.values())
+    small = search.trials <= _GP_TRIALS and search.stopper == "none"
+    return "gp" if small and numeric else "tpe"
 
 
 def _mixed(seed: int, trial: int) -> int:
     return int(np.random.SeedSequence([seed, trial]).generate_state(1)[0])
 
 
-def _tpe(seed: int, trial: int) -> BaseSampler:
+def _tpe(study: Study, space: Space, seed: int, trial: int) -> BaseSampler:
+    del study, space
     # Multivariate, because good widths depend on each other; grouped, because the parameters of
     # one method don't exist for another.
     return optuna.samplers.TPESampler(seed=_mixed(seed, trial), multivariate=True, group=True)
 
 
-def _nsga2(seed: int, trial: int) -> BaseSampler:
+def _nsga2(study: Study, space: Space, seed: int, trial: int) -> BaseSampler:
+    del study, space
     return optuna.samplers.NSGAIISampler(seed=_mixed(seed, trial), population_size=20)
 
 
-def _gp(seed: int, trial: int) -> BaseSampler:
+def _gp(study: Study, space: Space, seed: int, trial: int) -> BaseSampler:
+    del study, space
     return optuna.samplers.GPSampler(seed=_mixed(seed, trial))
 
 
-def _random(seed: int, trial: int) -> BaseSampler:
+def _random(study: Study, space: Space, seed: int, trial: int) -> BaseSampler:
+    del study, space
     return RandomSampler(seed=_mixed(seed, trial))
 
 
@@ -101,17 +113,23 @@ class _Point(QMCSampler):
         return self._point
 
 
-SAMPLERS: Mapping[str, Callable[[int, int], BaseSampler]] = {
+def _point(study: Study, space: Space, seed: int, trial: int) -> BaseSampler:
+    del study, space
+    return _Point(seed, trial)
+
+
+SAMPLERS: Mapping[str, Callable[[Study, Space, int, int], BaseSampler]] = {
+    "budgeted": BudgetedSampler,
     "tpe": _tpe,
     "nsga2": _nsga2,
     "gp": _gp,
     "random": _random,
-    "qmc": _Point,
+    "qmc": _point,
 }
-"""From a sampler's name to what makes it from the study's seed and a trial's number."""
+"""From a sampler's name to what makes it for a study, from its seed and a trial's number."""
 
 
-def sampler(name: str, seed: int, trial: int) -> BaseSampler:
+def sampler(name: str, seed: int, trial: int, study: Study, space: Space) -> BaseSampler:
     """The sampler that proposes one trial.
 
     Each trial has a sampler of its own, seeded by the study's seed and the trial's number: Optuna
@@ -122,7 +140,9 @@ def sampler(name: str, seed: int, trial: int) -> BaseSampler:
         name: One of ``SAMPLERS``.
         seed: The study's seed, at least 0.
         trial: The trial's number, at least 0.
+        study: What is searched.
+        space: The channel groups of its dense network.
     """
     with warnings.catch_warnings():  # of options that Optuna calls experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return SAMPLERS[name](seed, trial)
+        return SAMPLERS[name](study, space, seed, trial)

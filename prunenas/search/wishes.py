@@ -3,6 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
 from prunenas.architecture import Space
 from prunenas.search.proposal import TARGET, propose
 from prunenas.spec import Study
@@ -35,6 +42,13 @@ def nearest(
     return propose(_Wishing(entry.name, wish, share), study, space)
 
 
+def distributions(study: Study, space: Space) -> dict[str, BaseDistribution]:
+    """What each trial of a study with one method is asked, by the parameter's name, in order."""
+    asked = _Wishing(study.methods[0].name, lambda name: None, None)
+    propose(asked, study, space)
+    return asked.distributions
+
+
 class _Wishing:
     """Proposes the value nearest to a wish: what ``proposal.propose`` asks instead of Optuna."""
 
@@ -43,11 +57,12 @@ class _Wishing:
     def __init__(self, method: str, wish: Wish, share: float | None) -> None:
         self._method, self._wish, self._share = method, wish, share
         self.params: dict[str, Any] = {}
+        self.distributions: dict[str, BaseDistribution] = {}
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        del log
+        self.distributions[name] = FloatDistribution(low, high, step=step, log=log)
         wished = self._wished(name)
         value = min(high, max(low, float((low + high) / 2 if wished is None else wished)))
         if step is not None:
@@ -58,11 +73,13 @@ class _Wishing:
     def suggest_int(
         self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
     ) -> int:
-        value = int(self.suggest_float(name, low, high, step=step, log=log))
+        value = int(self.suggest_float(name, low, high, step=step))
+        self.distributions[name] = IntDistribution(low, high, step=step, log=log)
         self.params[name] = value
         return value
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        self.distributions[name] = CategoricalDistribution(choices)
         wished = self._method if name == "method" else self._wished(name)
         self.params[name] = wished if wished in choices else choices[0]
         return self.params[name]

@@ -11,7 +11,7 @@ from prunenas.errors import unknown
 from prunenas.spec.mistakes import plain
 from prunenas.spec.space import Section
 
-Sampler = Literal["auto", "tpe", "gp", "nsga2", "random", "qmc"]
+Sampler = Literal["auto", "budgeted", "tpe", "gp", "nsga2", "random", "qmc"]
 Stopper = Literal["none", "pareto", "median", "asha"]
 
 _SHARE = "objective.flops_ratio"
@@ -145,8 +145,9 @@ class SearchSection(Section):
 
     sampler: Sampler = Field(
         default="auto",
-        description="tpe: tree-structured Parzen estimator; gp: Gaussian process; nsga2: "
-        "evolution; random; qmc: evenly spread; auto: chosen by methods, trials and parameters",
+        description="budgeted: FLOPs are known, accuracy is learnt; tpe: tree-structured Parzen "
+        "estimator; gp: Gaussian process; nsga2: evolution; random; qmc: evenly spread; auto: "
+        "chosen by methods, objective and trials",
     )
     trials: int = Field(ge=1, description="How many candidates are tried, all runs together")
     seed: int = Field(

@@ -167,6 +167,25 @@ class Study(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _sampler_fits(self) -> Self:
+        if self.search.sampler == "budgeted" and self.unbudgeted is not None:
+            raise ValueError(self.unbudgeted)
+        return self
+
+    @property
+    def unbudgeted(self) -> str | None:
+        """Why the sampler `budgeted` can't search this study, one line; None where it can."""
+        first = self.methods[0]
+        if len(self.methods) > 1:
+            return "search.sampler: budgeted learns of one method, but there are several. Take tpe"
+        if not first.kind.takes_ratios and self.objective.flops_ratio is None:
+            return (
+                "search.sampler: budgeted needs FLOPs that are known before training, but "
+                f"{first.name} finds its own widths. Give objective.flops_ratio, or take tpe"
+            )
+        return None
+
     @property
     def text(self) -> str:
         """The YAML file as it was read; empty for a study that has none."""
