@@ -1,6 +1,7 @@
 """Fixtures that several rooms' tests share."""
 
 import functools
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -8,11 +9,18 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 from quickstart import Quickstart, main_job
 
 # A shell that starts the tests in the background makes them ignore Ctrl-C, and every process that
 # they start with them; some of those are asked to answer it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Of two threads each, processes that test side by side would slow each other down badly.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
 
 
 class _Quiet(SimpleHTTPRequestHandler):
