@@ -173,3 +173,25 @@ def test_a_server_that_goes_down_ends_the_run_in_a_line_and_the_next_one_goes_on
     view = run_study(study, storage=storage, device="cpu", watch=seen.append)
     assert view.counts == {"complete": 2}
     assert [event.record.number for event in seen if isinstance(event, TrialFinished)] == [1]
+
+
+def test_a_study_is_run_by_one_process_whatever_folder_or_machine_it_is_on(
+    tmp_path: Path, storage: str
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    study = load_study(write_study(tmp_path, trials=2))
+    write_study(elsewhere, trials=2)
+    refused: list[str] = []
+
+    def second(event: Event) -> None:
+        if isinstance(event, TrialEpoch) and (event.number, event.epoch) == (0, 1):
+            done = prunenas(elsewhere, "run", "tiny.yaml", PRUNENAS_STORAGE=storage)
+            assert done.returncode == 2
+            refused.append(done.stderr)
+
+    assert run_study(study, storage=storage, device="cpu", watch=second).finished
+    assert len(refused) == 1
+    assert "study 'tiny' is being run by another process" in refused[0]
+    # The first has let go of it, and so would one that was killed: its connection is gone.
+    assert prunenas(elsewhere, "run", "tiny.yaml", PRUNENAS_STORAGE=storage).returncode == 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from shell import environment, prunenas
 from tiny_studies import L1, SLIMMING, results, write_study
 
@@ -241,8 +242,6 @@ def test_threads_are_divided_and_gpus_are_asked_for_only_where_there_are_any(
 
 
 def test_workers_go_round_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
     study = load_study(write_study(tmp_path))
     place = Place(tmp_path, None, "identity")
     monkeypatch.setattr("prunenas.search.benches.device_named", torch.device)
@@ -253,6 +252,14 @@ def test_workers_go_round_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [bench.device for bench in both] == ["cuda:1", "cuda:1"]
     with pytest.raises(StudyError, match="4 workers on 3 GPUs need --per-gpu 2 or more, but it is"):
         benches(study, "cuda", place, workers=4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_two_workers_share_a_gpu(tmp_path: Path, run: Run) -> None:
+    path = write_study(tmp_path, trials=6)
+    view = run(path, device="cuda:0", labour=Labour(2, per_gpu=2))
+    assert view.counts == {"complete": 6}
 
 
 def test_a_wrong_number_of_workers_is_the_users_mistake(tmp_path: Path) -> None:
