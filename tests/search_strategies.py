@@ -21,7 +21,7 @@ from prunenas.search.starts import starts_of
 from prunenas.search.stoppers import SHARES, Curve, Noise, epoch_at
 from prunenas.search.stoppers import Stopper as Rule
 from prunenas.search.surrogate import front_rows
-from prunenas.search.verdicts import CONSTRAINT, verdict, violation
+from prunenas.search.verdicts import CONSTRAINTS, verdict, violation
 from prunenas.spec import Study
 from prunenas.trial import Candidate, Record
 
@@ -217,7 +217,7 @@ class Studied:
             least, dense = int(grid.table.flops.min()), self.space.dense.flops
             assert self._candidate.flops is not None
             broken = violation(record, self._candidate.flops, least, dense)
-            self._trial.set_constraint(CONSTRAINT, broken)
+            self._trial.storage.set_trial_system_attr(self._trial._trial_id, CONSTRAINTS, [broken])
         self._trial.set_user_attr("record", record.to_dict())
         told = verdict(record, self._records, ("maximize", "minimize"), 0)
         self._study.tell(self._trial, told.values, state=told.state)
