@@ -29,6 +29,9 @@ from prunenas.trial import blank_record
 _DEATHS = 3
 """So many deaths of a worker over one epoch, or before its first task, are no accident."""
 
+_FAREWELL = 10.0
+"""Seconds that a worker has to end by itself, once it answers no more."""
+
 
 class Crew(Protocol):
     """Carries out tasks, so many at a time."""
@@ -167,6 +170,8 @@ class Processes:
     def _lost(self, worker: _Worker) -> Done | None:
         """Replace a worker that has died."""
         worker.connection.close()
+        worker.process.join(_FAREWELL)
+        worker.process.kill()  # one that can't end
         worker.process.join()
         how = _ended_by(worker.process.exitcode)
         deaths, task = worker.deaths + 1, worker.task

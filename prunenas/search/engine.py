@@ -14,6 +14,7 @@ from prunenas.search.coordinator import Coordinator
 from prunenas.search.crew import Alone, Crew, Processes
 from prunenas.search.events import Event
 from prunenas.search.founding import begin
+from prunenas.search.schedule import WINDOW
 from prunenas.search.storage import claim, open_storage
 from prunenas.search.view import StudyView
 from prunenas.search.workshop import Place, Workshop, device_named
@@ -86,6 +87,8 @@ def run_study(
         if ledger.deterministic:
             # A sum's order, and with it its last digits, depend on the number of threads.
             stack.enter_context(_threads(1))
+            if labour.workers > WINDOW:
+                warn(f"a deterministic study keeps {WINDOW} of {labour.workers} workers busy")
         place = Place(home, shared, ledger.identity)
         workshop = replace(workshop, place=place)
         crew: Crew = Alone(workshop)
