@@ -201,8 +201,8 @@ def compared(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
 
 
 SHOWN: Mapping[str, tuple[str, str, str]] = {
-    "random": ("random search", "#7f7f7f", ":"),
     "nsga2": ("NSGA-II", "#E69F00", "--"),
+    "random": ("random search", "#505050", ":"),
     "tpe": ("TPE", "#D55E00", "-"),
     "gp, starts": ("Optuna's GP, with starts", "#CC79A7", "-."),
     "tpe, range, starts": ("TPE on projected targets, with starts", "#56B4E9", "--"),
@@ -229,6 +229,8 @@ def plot(found: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
         for name, (text, colour, line) in SHOWN.items():
             if name not in found:
                 continue
+            if len(found[name]) != len(found["default"]):
+                text = f"{text} ({len(found[name])} runs)"
             figures = 1000 * np.array([run[key][:50] for run in found[name]], dtype=float)
             mean, error = figures.mean(axis=0), figures.std(axis=0) / math.sqrt(len(figures))
             x, shown = step * np.arange(1, 51), slice(3, None)
@@ -259,6 +261,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS[-1])
     parser.add_argument("--cut", type=int, help="as if each training ended after this epoch")
     parser.add_argument("--only", nargs="*", default=list(STRATEGIES))
+    parser.add_argument("--skip", nargs="*", default=[])
     parser.add_argument("--out", type=Path, help="write every run's figures")
     parser.add_argument("--read", type=Path, nargs="*", help="measure nothing: what --out wrote")
     parser.add_argument("--plot", type=Path)
@@ -268,10 +271,11 @@ def main() -> None:
         for path in options.read:
             found |= json.loads(path.read_text())
     else:
+        names = [name for name in options.only if name not in options.skip]
         table = Table.read(options.table)
         if options.cut:
             table = replace(table, curves=table.curves[:, :, : options.cut])
-        found = measured(table, options.only, options.seeds, options.epochs)
+        found = measured(table, names, options.seeds, options.epochs)
     print("\n".join(compared(found)))
     if options.out:
         options.out.write_text(json.dumps(found))
