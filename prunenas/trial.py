@@ -126,6 +126,7 @@ class Candidate:
         flops: A budget that the architecture must meet; None where the study has none.
         seeds: Seeds by purpose; ``training`` and ``method`` are used here.
         start: See :class:`Record`.
+        fixed: Groups whose ratio is not searched and holds under a budget too.
     """
 
     number: int
@@ -137,6 +138,7 @@ class Candidate:
     flops: int | None
     seeds: Mapping[str, int]
     start: str | None = None
+    fixed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,11 @@ def run_trial(
     record, curve = blank, list[dict[str, float]]()
     try:
         derivation = candidate.method.derive(
-            dense, ratios=candidate.ratios, flops=candidate.flops, seed=candidate.seeds["method"]
+            dense,
+            ratios=candidate.ratios,
+            flops=candidate.flops,
+            fixed=candidate.fixed,
+            seed=candidate.seeds["method"],
         )
         architecture = derivation.architecture
         epochs = scratch_epochs(

@@ -45,7 +45,9 @@ def record_of(candidate: Candidate, space: Space, oracle: Oracle, **changes: Any
     if candidate.flops is None:
         architecture = space.architecture(candidate.ratios or 1.0)
     else:
-        architecture = space.fit(candidate.ratios or 1.0, flops=candidate.flops, tolerance=None)
+        architecture = space.fit(
+            candidate.ratios or 1.0, flops=candidate.flops, fixed=candidate.fixed, tolerance=None
+        )
     ratios = {g.name: architecture.widths[g.name] / g.width for g in space.groups}
     known = {
         "number": candidate.number,

@@ -213,6 +213,25 @@ def test_a_budget_is_met_by_every_architecture(tmp_path: Path, run: Run) -> None
     assert view.front == (best,)
 
 
+def test_fixed_groups_keep_their_ratio_under_a_budget(tmp_path: Path, run: Run) -> None:
+    fixed = L1.replace("step: 0.25}}", "step: 0.25}, fixed: {features.0: 0.75}}")
+    assert fixed != L1
+    path = write_study(
+        tmp_path,
+        methods=fixed,
+        objective="{maximize: accuracy, flops_ratio: 0.5}",
+        sampler="budgeted",
+        trials=5,
+        epochs=1,
+    )
+    view = run(path)
+    for record in view.records:
+        assert record.ratios["features.0"] == 0.75
+        assert "ratio/features.0" not in record.parameters
+        assert record.flops_ratio is not None
+        assert 0.99 <= record.flops_ratio / 0.5 <= 1.0
+
+
 def test_a_budget_below_the_narrowest_network_is_infeasible_not_trained(
     tmp_path: Path, run: Run
 ) -> None:

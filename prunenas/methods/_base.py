@@ -11,7 +11,7 @@ scale is logarithmic), or ``choices``.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -89,6 +89,7 @@ class Method(BaseModel):
         *,
         ratios: Mapping[str, float] | None = None,
         flops: int | None = None,
+        fixed: Collection[str] = (),
         seed: int = 0,
     ) -> Derivation:
         """Derive an architecture from a dense network.
@@ -99,6 +100,7 @@ class Method(BaseModel):
                 `takes_ratios`.
             flops: A budget in fused multiply-adds of one input. The architecture comes as close
                 to it as whole channels allow and never exceeds it.
+            fixed: Groups that keep their given ratio whatever the budget.
             seed: Of the method's own random choices; equal seeds, equal architectures.
 
         Raises:

@@ -15,7 +15,7 @@ cuts into blocks are ranked within each block. The per-layer ratios, which the p
 after a sensitivity scan, are the search's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import ClassVar, Literal, final
 
 import torch
@@ -40,6 +40,7 @@ class L1Norm(Method):
         *,
         ratios: Mapping[str, float] | None = None,
         flops: int | None = None,
+        fixed: Collection[str] = (),
         seed: int = 0,
     ) -> Derivation:
         """Keep the given share of each group, scaled onto the budget; see `Method.derive`.
@@ -52,7 +53,7 @@ class L1Norm(Method):
         if flops is None:
             architecture = space.architecture(asked)
         else:
-            architecture = space.fit(asked, flops=flops, tolerance=None)
+            architecture = space.fit(asked, flops=flops, fixed=fixed, tolerance=None)
 
         def inherit() -> Inheritance:
             network, state = dense.network(), dense.state()

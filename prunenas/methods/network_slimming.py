@@ -29,7 +29,7 @@ normalisation count as batch normalisation's. Groups without a normalisation lay
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import ClassVar, Literal, final
 
 import torch
@@ -93,10 +93,11 @@ class NetworkSlimming(Method):
         *,
         ratios: Mapping[str, float] | None = None,
         flops: int | None = None,
+        fixed: Collection[str] = (),
         seed: int = 0,
     ) -> Derivation:
         """Train with the penalty, set the threshold, count what is left; see `Method.derive`."""
-        del seed  # the dense network's own seed is all there is
+        del fixed, seed  # no ratios are given; the dense network's own seed is all there is
         refuse_ratios("network_slimming", ratios)
         space = dense.space
         layers = scale_layers(space, dense.network())

@@ -9,7 +9,7 @@ Differs from the paper: neither prunes at random; the draw is ours. Scaling onto
 drawn proportions as far as no group passes its full width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import ClassVar, Literal, Self, final
 
 import torch
@@ -54,9 +54,11 @@ class Random(Method):
         *,
         ratios: Mapping[str, float] | None = None,
         flops: int | None = None,
+        fixed: Collection[str] = (),
         seed: int = 0,
     ) -> Derivation:
         """Draw a ratio for each group, and scale them onto the budget; see `Method.derive`."""
+        del fixed  # no ratios are given
         refuse_ratios("random", ratios)
         generator = torch.Generator().manual_seed(seed)
         groups = dense.space.groups

@@ -8,7 +8,7 @@ Differs from the paper: widths are rounded to the group's divisor, and with a FL
 groups differ by the single channels that meet it best.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import ClassVar, Literal, final
 
 from pydantic import Field
@@ -39,10 +39,11 @@ class Uniform(Method):
         *,
         ratios: Mapping[str, float] | None = None,
         flops: int | None = None,
+        fixed: Collection[str] = (),
         seed: int = 0,
     ) -> Derivation:
         """Scale all groups by ``ratio``, or onto the budget; see `Method.derive`."""
-        del seed  # nothing is drawn
+        del fixed, seed  # no ratios are given, nothing is drawn
         refuse_ratios("uniform", ratios)
         if flops is None:
             architecture = dense.space.architecture(self.ratio)

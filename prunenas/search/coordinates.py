@@ -137,7 +137,7 @@ class Coordinates:
         names = [axis.name for axis in self.axes]
         self.target = names.index(TARGET) if TARGET in names else None
         self._knobs = widths.knobs(space.groups) if widths is not None else {}
-        self._fixed = widths.fixed_ratios(space.groups) if widths is not None else {}
+        fixed = widths.fixed_ratios(space.groups) if widths is not None else {}
         groups = [group.name for group in space.groups]
         self._dense = np.array([group.width for group in space.groups], dtype=float)
         # The knob of each group; -1 where its ratio is fixed.
@@ -145,7 +145,9 @@ class Coordinates:
         for knob, (_, members) in enumerate(self._knobs.items()):
             for member in members:
                 self._knob_of[groups.index(member)] = knob
-        self._constant = np.array([self._fixed.get(group, 1.0) for group in groups])
+        # Of fixed groups under a budget, as `Space.fit` holds them.
+        self._held = (self._knob_of < 0) & bool(self._knobs)
+        self._constant = np.array([fixed.get(group, 1.0) for group in groups])
 
     @property
     def projected(self) -> bool:
@@ -157,6 +159,7 @@ class Coordinates:
         """The least and the largest FLOPs there can be, as shares of the dense network's."""
         if self.projected:
             ends = np.array([[_NARROW], [1.0]]).repeat(len(self._dense), axis=1)
+            ends = np.where(self._held, self._constant, ends)
         else:
             ends = self._ratios(np.stack([self.lows, self.highs]))
         least, most = self._sized(ends)[1].tolist()
@@ -171,7 +174,7 @@ class Coordinates:
     def nearest(self, points: Floats) -> Floats:
         """The points of the search space nearest to any, shape (points, axes)."""
         found = points.copy()
-        if self.projected and not self._fixed and self.ratios.any():
+        if self.projected and self.ratios.any():
             # The largest of them at the top: steps are finest there, and the rest is proportion.
             top = found[:, self.ratios].max(axis=1, keepdims=True)
             found[:, self.ratios] += self.highs[self.ratios].max() - top
@@ -212,11 +215,15 @@ class Coordinates:
             return self._features(points, widths), shares
         # As `Space.fit`, up to the single channels with which that uses up the rest.
         under, over = np.full(len(points), -25.0), -np.log(ratios.min(axis=1))
+
+        def at(factor: Floats) -> Floats:
+            return np.where(self._held, ratios, ratios * np.exp(factor)[:, None])
+
         for _ in range(_BISECTIONS):
             middle = (under + over) / 2
-            below = self._sized(ratios * np.exp(middle)[:, None])[1] <= asked
+            below = self._sized(at(middle))[1] <= asked
             under, over = np.where(below, middle, under), np.where(below, over, middle)
-        widths, shares = self._sized(ratios * np.exp(under)[:, None])
+        widths, shares = self._sized(at(under))
         return self._features(points, widths), shares
 
     def learnt(self, point: Floats, ratios: Mapping[str, float]) -> Floats:

@@ -1,5 +1,7 @@
 """The one process of a study that proposes, hands out, writes down and tracks."""
 
+import math
+import time
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
@@ -26,6 +28,9 @@ from prunenas.spec import Study
 from prunenas.tracking import SafeTracker
 from prunenas.trial import Record
 
+_REDRAW = 30.0
+"""Seconds between two pictures of the front: each takes a fraction of one."""
+
 
 @dataclass
 class Coordinator:
@@ -46,6 +51,8 @@ class Coordinator:
     workers: int
     _schedule: Schedule = field(init=False)
     _noise: Noise = field(init=False)
+    _latest: StudyView = field(init=False)
+    _drawn: float = field(init=False, default=-math.inf)
     _under_way: set[int] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
@@ -56,7 +63,7 @@ class Coordinator:
 
     def run(self, tracking: str | None) -> StudyView:
         """Do what the study still needs; the study as it stands at the end."""
-        view = self.ledger.view()
+        self._latest = view = self.ledger.view()
         done = len(view.records)
         self.workshop.watch(
             StudyStarted(
@@ -85,6 +92,7 @@ class Coordinator:
             ended = "interrupted"
             raise
         finally:
+            self._draw(tracker)
             tracker.close_study(ended)
         self.workshop.place.clear()
         self.workshop.watch(StudyFinished(view))
@@ -192,12 +200,19 @@ class Coordinator:
             tracker.log_trial(record.to_dict(), view.dense_widths)
             self.workshop.watch(TrialFinished(record))
         before, view = view.front, self.ledger.view()
+        self._latest = view
         # Workers keep weights of trials that are not written down yet.
         self.workshop.place.weights().only({r.number for r in view.front} | self._under_way)
         if view.front != before:
             self.workshop.watch(FrontChanged(view.front))
-        tracker.log_front(mappings(view.front), mappings(view.records), dense_figures(view))
+        if time.monotonic() - self._drawn >= _REDRAW:
+            self._draw(tracker)
         return view
+
+    def _draw(self, tracker: SafeTracker) -> None:
+        view = self._latest
+        tracker.log_front(mappings(view.front), mappings(view.records), dense_figures(view))
+        self._drawn = time.monotonic()
 
     def _spread(self) -> dict[float, float]:
         """Standard deviations over repeated seeds, measured once a study."""

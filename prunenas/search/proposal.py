@@ -60,6 +60,8 @@ def propose(trial: Suggests, study: Study, space: Space) -> Candidate:
     ratios = _ratios(trial, prefix, entry, space.groups)
     budget = _budget(trial, study.objective)
     seed = study.search.seed
+    widths = entry.space.widths
+    fixed = frozenset(widths.fixed_ratios(space.groups)) if widths is not None else frozenset()
     return Candidate(
         number=trial.number,
         study=study.name,
@@ -75,6 +77,7 @@ def propose(trial: Suggests, study: Study, space: Space) -> Candidate:
             "training": seed,
             "method": seed + trial.number,
         },
+        fixed=fixed,
     )
 
 
