@@ -156,6 +156,22 @@ def test_a_trial_that_kills_its_workers_fails_and_the_study_goes_on(
 
 
 @pytest.mark.slow
+def test_workers_that_can_not_start_end_the_study_and_fail_no_trial(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "shy.py").write_text(
+        DEADLY + "\nif multiprocessing.parent_process() is not None:\n    os._exit(3)\n"
+    )
+    path = write_study(tmp_path)
+    path.write_text(path.read_text().replace("{name: vgg_mini}", "{name: 'shy:Net'}"))
+    with pytest.raises(StudyError, match=r"worker \d can't start: it ended with exit code 3, 3"):
+        run(path, labour=Labour(2))
+    assert not multiprocessing.active_children()
+    assert not open_study("sqlite:///one.db", "tiny").records
+
+
+@pytest.mark.slow
 def test_a_script_without_a_guard_starts_its_study_once(tmp_path: Path) -> None:
     path = write_study(tmp_path)
     script = tmp_path / "script.py"

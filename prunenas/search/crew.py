@@ -22,12 +22,12 @@ from prunenas.errors import StudyError
 from prunenas.search.events import DenseEpoch, Event, RepeatEpoch, TrialEpoch
 from prunenas.search.repeats import Repeat
 from prunenas.search.tasks import Done, Repeated, Task, Tried, Try, trial_of
-from prunenas.search.worker import Bench, Told, Trouble, Warned, work
+from prunenas.search.worker import Bench, Ready, Told, Trouble, Warned, work
 from prunenas.search.workshop import Workshop
 from prunenas.trial import blank_record
 
 _DEATHS = 3
-"""So many deaths of a worker over one epoch, or before its first task, are no accident."""
+"""So many deaths of a worker over one epoch, or before it is ready, are no accident."""
 
 _FAREWELL = 10.0
 """Seconds that a worker has to end by itself, once it answers no more."""
@@ -92,7 +92,9 @@ class _Worker:
     process: SpawnProcess
     connection: Connection
     task: Task | None = None
+    ready: bool = False
     deaths: int = 0
+    false_starts: int = 0
     reached: dict[str, int] = field(default_factory=dict)
 
     def note(self, event: Event) -> None:
@@ -155,6 +157,8 @@ class Processes:
         except (EOFError, OSError):
             return self._lost(worker)
         match message:
+            case Ready():
+                worker.ready, worker.false_starts = True, 0
             case Told(event):
                 worker.note(event)
                 self._watch(event)
@@ -163,7 +167,7 @@ class Processes:
             case Trouble(text):
                 raise StudyError(text)
             case Tried() | Repeated():
-                worker.task, worker.deaths = None, 0
+                worker.task = None
                 return message
         return None
 
@@ -174,18 +178,20 @@ class Processes:
         worker.process.kill()  # one that can't end
         worker.process.join()
         how = _ended_by(worker.process.exitcode)
-        deaths, task = worker.deaths + 1, worker.task
-        if task is None and deaths >= _DEATHS:
-            raise StudyError(f"worker {worker.number} can't start: it {how}, {deaths} times")
-        given_up = deaths >= _DEATHS
+        task = worker.task
+        if worker.ready:
+            worker.deaths += 1
+        else:  # no trial is to blame
+            worker.false_starts += 1
+            if worker.false_starts >= _DEATHS:
+                raise StudyError(f"worker {worker.number} can't start: it {how}, {_DEATHS} times")
         new = _started(worker.number, worker.bench)
-        worker.process, worker.connection = new.process, new.connection
-        worker.deaths = 0 if given_up else deaths
+        worker.process, worker.connection, worker.ready = new.process, new.connection, False
         if task is None:
             return None
-        if given_up:
+        if worker.deaths >= _DEATHS:
             worker.task = None
-            return _given_up(task, f"its worker {how}, {deaths} times before an epoch of it ended")
+            return _given_up(task, f"its worker {how}, {_DEATHS} times before an epoch of it ended")
         self._warn(
             f"worker {worker.number} {how}; trial {trial_of(task)} goes on from its last epoch "
             "in a new one"

@@ -35,6 +35,11 @@ class Bench:
 
 
 @dataclass(frozen=True)
+class Ready:
+    """A worker has its data and its network, and waits for tasks."""
+
+
+@dataclass(frozen=True)
 class Told:
     """A worker tells of an event."""
 
@@ -74,6 +79,7 @@ def work(connection: Connection, bench: Bench) -> None:
             watch=lambda event: connection.send(Told(event)),
             warn=lambda text: connection.send(Warned(text)),
         )
+        connection.send(Ready())
         while True:
             task: Task = connection.recv()
             connection.send(workshop.do(task))
