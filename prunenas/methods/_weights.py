@@ -3,11 +3,15 @@ where it is read.
 """
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from prunenas.architecture import ChannelGroup, Space
+
+Norm = Literal["l1", "l2"]
+Normaliser = Literal["mean", "max"]
 
 
 def rows(space: Space, group: ChannelGroup, network: nn.Module) -> Iterator[Tensor]:
@@ -48,6 +52,29 @@ def columns(
         if gradients and weight.grad is not None:
             values = values * weight.grad
         yield _part(inputs_first(layer, values), part.start, group.width, part.repeat)
+
+
+def group_norms(
+    space: Space, group: ChannelGroup, network: nn.Module, norm: Norm, normalise: Normaliser
+) -> Tensor:
+    """Return the norm over all weights of each channel, by the mean or the largest of its group.
+
+    Args:
+        space: Of the network.
+        group: Whose channels.
+        network: The dense network.
+        norm: ``"l1"``, the sum of sizes, or ``"l2"``, the root of the sum of squares.
+        normalise: What norms are divided by.
+
+    Returns:
+        float64 of shape ``(group.width,)``, all 0 where all weights are.
+    """
+    total = torch.zeros(group.width, dtype=torch.float64)
+    for weights in (*rows(space, group, network), *columns(space, group, network)):
+        total += weights.double().abs().pow(1 if norm == "l1" else 2).sum(dim=1)
+    norms = total if norm == "l1" else total.sqrt()
+    whole = norms.mean() if normalise == "mean" else norms.max()
+    return norms / whole if whole > 0 else norms
 
 
 def outputs_first(layer: nn.Module, weight: Tensor) -> Tensor:
