@@ -132,8 +132,6 @@ def misfits(kind: type[Method], name: str, field: str, domain: Part) -> Iterator
 
 
 def _stranger(kind: type[Method], name: str, field: str) -> str:
-    if not kind.model_fields:
-        return f"{name} has no hyperparameters, but {field!r} is given"
     return unknown(f"{name} hyperparameter", field, kind.model_fields)
 
 
