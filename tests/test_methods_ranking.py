@@ -66,18 +66,22 @@ def test_equal_scores_are_split_by_a_budget_in_the_order_of_the_network() -> Non
         group.name: 1 for group in here.groups
     }
     _, widths = ranked_widths(here, scores, keep=0.5, flops=budget)
-    assert budget * 0.97 < here.flops(widths) <= budget
+    assert here.flops(widths) <= budget
+    for group in here.groups:
+        wider = {**widths, group.name: widths[group.name] + 1}
+        assert widths[group.name] == group.width or here.flops(wider) > budget
     first, *_, last = here.groups
-    assert (widths[first.name], widths[last.name]) == (first.width, 1)
+    assert widths[first.name] == first.width
+    assert widths[last.name] < last.width
     kept = ranked_channels(here, scores, widths)
     assert kept[first.name].tolist() == list(range(first.width))
-    assert kept[last.name].tolist() == [0]
+    assert kept[last.name].tolist() == list(range(widths[last.name]))
 
 
 def test_a_group_without_scores_stays_full() -> None:
     here = space("vgg_mini")
     first, *others = here.groups
-    scores = {name: score for name, score in random_scores("vgg_mini", 1).items()}
+    scores = random_scores("vgg_mini", 1)
     del scores[first.name]
     _, widths = ranked_widths(here, scores, keep=0.1, flops=None)
     assert widths[first.name] == first.width

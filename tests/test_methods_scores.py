@@ -75,7 +75,7 @@ def test_a_streams_filters_are_one_long_vector() -> None:
 def test_the_filter_that_others_can_replace_goes_though_it_is_not_the_smallest() -> None:
     here = trace("test_methods_scores:tiny", input_shape=(1, 8, 8))
     network = tiny()
-    with torch.no_grad():  # filters at 1, 2, 3 and 30 on a line, and at 0, next to which none lies
+    with torch.no_grad():  # on a line; the last one is the largest, the first one has no neighbour
         network[0].weight.zero_()
         network[0].weight[:, 0, 1, 1] = torch.tensor([-9.0, 1.0, 2.0, 3.0, 30.0])
     scores = distance_sums(here, here.groups[0], network)
@@ -173,8 +173,7 @@ def test_all_coupled_weights_count_once(
 
 
 @pytest.mark.parametrize("network", CHAINS)
-def test_every_weight_is_some_channels_row_and_column(network: str) -> None:
-    # What a free group's layers hold is yielded once as rows and once as columns.
+def test_weights_come_with_a_row_for_each_channel(network: str) -> None:
     here, built = space(network), drawn(network)
     for group in here.groups:
         for part, values in zip(here.producers(group.name), rows(here, group, built), strict=True):
@@ -261,7 +260,7 @@ def test_the_score_is_the_squared_gradient_of_a_gate(network: str) -> None:
         squares = []
         for images, labels in batches:
             gated.zero_grad()
-            functional.cross_entropy(gated(images), labels).backward()
+            functional.cross_entropy(gated(images).float(), labels).backward()
             assert gated.gate.grad is not None
             squares.append(gated.gate.grad.square())
         expected = torch.stack(squares).mean(dim=0)
@@ -274,7 +273,7 @@ def test_behind_relu_it_is_the_papers_gate_behind_normalisation() -> None:
     here, network = space("vgg_mini"), drawn("vgg_mini").double().eval()
     images = torch.rand(6, 1, 8, 8, dtype=torch.float64)
     scores = gate_importance(here, network, [(images, torch.arange(6))])
-    functional.cross_entropy(network(images), torch.arange(6)).backward()
+    functional.cross_entropy(network(images).float(), torch.arange(6)).backward()
     for group in here.groups:
         (part,) = here.norms(group.name)
         norm = network.get_submodule(part.layer)
