@@ -228,8 +228,6 @@ class Gated(nn.Module):
         self.built, self.gate = built, nn.Parameter(torch.ones(width, dtype=torch.float64))
         for part in space(network).consumers(group):
             layer = built.get_submodule(part.layer)
-            if getattr(layer, "groups", 1) == getattr(layer, "in_channels", 0) > 1:
-                continue  # depthwise: the channel goes on behind it
             layer.register_forward_pre_hook(self._gated(part.start, part.repeat))
 
     def _gated(self, start: int, repeat: int):  # type: ignore[no-untyped-def]
