@@ -1,6 +1,7 @@
 """NetAdapt's greedy search against brute force."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,12 @@ def test_the_sample_is_drawn_from_the_training_images(tmp_path: Path) -> None:
     assert torch.equal(labels, next(Sample.of(source, 40, seed=3).batches(1))[1])
     assert not torch.equal(labels, next(Sample.of(source, 40, seed=4).batches(1))[1])
     assert len(Sample.of(source, 10_000, seed=0)) == len(source.data.train)
+
+
+def test_every_step_is_told(folder: Path) -> None:
+    told: list[tuple[str, int, int, float]] = []
+    source = replace(dense("vgg_mini", folder), progress=lambda *step: told.append(step))
+    NetAdapt(step=0.1, images=32).derive(source, flops=source.space.dense.flops // 2)
+    assert [done for _, done, _, _ in told] == list(range(1, len(told) + 1))
+    assert all(what == "netadapt" and 0 <= accuracy <= 1 for what, _, _, accuracy in told)
+    assert [total for _, _, total, _ in told][-1] == len(told) <= 5

@@ -10,7 +10,14 @@ from pydantic import ValidationError
 
 from prunenas.architecture import trace
 from prunenas.methods import METHODS, Method
-from prunenas.spec import MethodEntry, RatioRange, SearchSpace, Widths, check_widths
+from prunenas.spec import (
+    MethodEntry,
+    RatioRange,
+    SearchSpace,
+    Widths,
+    check_whole,
+    check_widths,
+)
 
 MODEL = trace("vgg_mini", input_shape=(1, 28, 28))
 NAMES = [group.name for group in MODEL.groups]
@@ -75,6 +82,17 @@ def test_a_group_that_can_not_vary_is_told_with_its_reason() -> None:
     (line,) = check_widths(space(**{frozen.name: 0.5}), MODEL)
     assert line == f"channel group '{frozen.name}' of vgg_mini can't vary: {frozen.reason}"
     assert check_widths(space(**{frozen.name: 1.0}), MODEL) == ()
+
+
+def test_a_layer_to_stay_whole_that_the_model_lacks_is_told() -> None:
+    def entry(*whole: str) -> MethodEntry:
+        given = {"name": "taylor", "with": {"whole": list(whole)}}
+        return MethodEntry.model_validate(given)
+
+    assert check_whole(MethodEntry.model_validate({"name": "taylor"}), MODEL) == ()
+    assert check_whole(entry(NAMES[0], NAMES[0].split(".")[0], "*"), MODEL) == ()
+    (line,) = check_whole(entry(NAMES[0], "layer4"), MODEL)
+    assert line.startswith("taylor: whole: unknown layer of vgg_mini 'layer4'. Known: ")
 
 
 def test_a_space_that_leaves_nothing_to_search_is_told() -> None:
