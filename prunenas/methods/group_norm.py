@@ -14,9 +14,9 @@ lose most.
 bisected instead, and what it leaves of the budget is used up by the strongest channels that fit.
 
 Differs from the paper: no sparsity is trained into the groups. One norm is taken over all weights
-of a channel, where the paper's code averages over layers (so do copies of it; the paper's own formula
-is from memory a sum). Normalisation layers' scales and biases don't count. A group never loses its
-last channel; channels that a grouped layer cuts into blocks go one from each.
+of a channel, where the paper's code (read in copies of it) averages over layers, and the paper sums
+(from memory). Normalisation layers' scales and biases don't count. A group never loses its last
+channel; channels that a grouped layer cuts into blocks go one from each.
 """
 
 from collections.abc import Collection, Mapping

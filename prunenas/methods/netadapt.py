@@ -65,7 +65,7 @@ class NetAdapt(Method):
         0.05,
         gt=0,
         le=1,
-        description="Share of the dense network's FLOPs that a step saves; half takes twice the time.",
+        description="Share of the dense network's FLOPs that a step saves; half: twice the time.",
         json_schema_extra={"search": {"low": 0.02, "high": 0.2, "log": True}},
     )
     images: int = Field(
