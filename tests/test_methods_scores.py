@@ -28,7 +28,7 @@ def drawn(network: str, seed: int = 0) -> nn.Module:
     built = build(space(network).dense, seed=seed, trust=True)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, module in built.named_modules():
+        for module in built.modules():
             if isinstance(module, nn.BatchNorm2d):
                 for values in (module.weight, module.bias, module.running_var):
                     values.copy_(torch.rand(values.shape, generator=generator) + 0.5)
@@ -156,9 +156,7 @@ def numbers(network: str, name: str, channel: int) -> np.ndarray:
         ("transposed", "1"),
     ],
 )
-def test_all_coupled_weights_count_once(
-    network: str, name: str, norm: str, normalise: str
-) -> None:
+def test_all_coupled_weights_count_once(network: str, name: str, norm: str, normalise: str) -> None:
     here = space(network)
     group = next(group for group in here.groups if group.name == name)
     norms = np.array(

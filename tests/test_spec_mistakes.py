@@ -174,8 +174,8 @@ def ratio(text: str) -> str:
         (5, "  - {name: network_slimming, space: per_layer}", None),
         (5, "  - {name: l1_norm, space: per_layer, with: {keep: 0.5}}", "unknown l1_norm "
          "hyperparameter 'keep'. Known: whole"),
-        (5, "  - {name: l1_norm, space: per_layer, with: {whole: [conv1]}}", "widths are searched for "
-         "l1_norm, so its space says what stays whole: `fixed: {GROUP: 1.0}` instead"),
+        (5, "  - {name: l1_norm, space: per_layer, with: {whole: [conv1]}}", "widths are searched "
+         "for l1_norm, so its space says what stays whole: `fixed: {GROUP: 1.0}` instead"),
         (5, "  - {name: taylor, with: {whole: conv1}}", "taylor: whole must be a list, but is "
          "'conv1'"),
         (5, "  - {name: network_slimming, with: {sparsty: 1e-4}}", "unknown "
