@@ -20,7 +20,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from prunenas.architecture import Architecture, ChannelGroup, Space
+from prunenas.architecture import Architecture, ChannelGroup, FrozenGroup, Space
 from prunenas.errors import MethodError, WidthError, unknown
 from prunenas.methods.dense import Dense
 
@@ -158,10 +158,9 @@ def groups_of(space: Space, layers: Collection[str]) -> frozenset[str]:
     Raises:
         WidthError: A name is no layer that makes channels, nor a module with one.
     """
+    groups: list[ChannelGroup | FrozenGroup] = [*space.groups, *space.frozen]
     known = [  # a layer that makes several groups is there with each
-        (layer, group.name)
-        for group in (*space.groups, *space.frozen)
-        for layer in (group.name, *group.layers)
+        (layer, group.name) for group in groups for layer in (group.name, *group.layers)
     ]
     found = set()
     for pattern in layers:

@@ -71,7 +71,7 @@ def distance_sums(space: Space, group: ChannelGroup, network: nn.Module) -> Tens
     """
     products = torch.zeros(group.width, group.width, dtype=torch.float64)
     for filters in rows(space, group, network):
-        for piece in filters.split(_COLUMNS, dim=1):
+        for piece in torch.split(filters, _COLUMNS, dim=1):
             products.addmm_(piece.double(), piece.double().T)
     squares = products.diag()
     # ||a - b||^2 = a.a + b.b - 2 a.b, which rounding may leave just below 0 for equal filters.

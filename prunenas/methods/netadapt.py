@@ -6,7 +6,8 @@ is trained as usual and then narrowed step by step. In each step every group pro
 cut of its own that saves a given share of FLOPs; each proposal is tried out, with the weights it
 inherits, on a fixed sample of training images, and the one of highest accuracy is kept (of equals
 the one of lowest loss). Steps go on until the budget is met; the last saves what is still missing.
-What it saved too much is used up by the strongest channels that still fit.
+What it saved too much is given back in the proportions found, as budgets are met everywhere
+(`Space.fit`).
 
 Steps of ``step`` times the dense FLOPs are at most ``(1 - budget / dense) / step``, rounded up.
 Where no group can save as much alone, each proposes all it has, and the one kept is used up: at
@@ -32,7 +33,7 @@ from torch import Tensor
 
 from prunenas.architecture import ChannelGroup, Space, build
 from prunenas.methods._base import Derivation, Inheritance, Method, refuse_ratios, share_kept
-from prunenas.methods._ranking import budget_threshold, filled, ranked_channels
+from prunenas.methods._ranking import budget_threshold, ranked_channels
 from prunenas.methods._weights import group_norms
 from prunenas.methods.dense import Dense
 from prunenas.training import evaluate
@@ -124,9 +125,10 @@ class NetAdapt(Method):
         groups = [group for group in space.groups if group.name in scores]
         saving = self.step * space.dense_flops
         found = adapted(space, groups, budget, saving, judge, dense.steps("netadapt"))
-        widths = filled(space, scores, found, budget)
-        kept = ranked_channels(space, scores, widths)
-        architecture = space.architecture(widths=widths, kept=kept)
+        shares = {name: width / space.dense.widths[name] for name, width in found.items()}
+        fitted = space.fit(shares, flops=budget, fixed=held, tolerance=None)
+        kept = ranked_channels(space, scores, fitted.widths)
+        architecture = space.architecture(widths=fitted.widths, kept=kept)
         return Derivation(
             architecture,
             notes={
@@ -172,7 +174,8 @@ def proposals(
     space: Space, groups: Collection[ChannelGroup], widths: Mapping[str, int], saving: float
 ) -> list[dict[str, int]]:
     """Return each group's smallest cut that saves so many FLOPs; where none can, all each has."""
-    enough, most = [], []
+    enough: list[dict[str, int]] = []
+    most: list[dict[str, int]] = []
     for group in groups:
         if widths[group.name] > group.divisor:
             proposal = smallest_cut(space, group, widths, saving)
