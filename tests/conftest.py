@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,6 +48,20 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], str]]:
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many steps SGD has done in this process, in its one element."""
+    counted = [0]
+    step = torch.optim.SGD.step
+
+    def counting(self: torch.optim.SGD, *arguments: Any, **named: Any) -> Any:
+        counted[0] += 1
+        return step(self, *arguments, **named)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", counting)
+    return counted
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import filelock
@@ -146,7 +146,7 @@ def test_a_full_disk_stops_the_study_with_one_line_and_it_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    study = load_study(write_study(tmp_path, epochs=3, trials=4))
+    study = load_study(write_study(tmp_path, epochs=6, trials=4))
     undisturbed = run_study(
         study, storage="sqlite:///whole.db", device="cpu", labour=Labour(deterministic=True)
     )
@@ -154,9 +154,11 @@ def test_a_full_disk_stops_the_study_with_one_line_and_it_resumes(
         ballast = home / "ballast"
 
         def fill(event: Event) -> None:
-            if isinstance(event, TrialEpoch) and (event.number, event.epoch) == (1, 1):
+            begun = isinstance(event, TrialEpoch) and (event.number, event.epoch) == (1, 1)
+            if begun or ballast.exists():  # and again, whatever is removed meanwhile
                 space = shutil.disk_usage(home).free
-                ballast.write_bytes(bytes(max(0, space - 8192)))
+                with suppress(OSError), ballast.open("ab") as file:  # it may be full by now
+                    file.write(bytes(max(0, space - 8192)))
 
         again = {
             "storage": "sqlite:///studies.db",

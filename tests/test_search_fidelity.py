@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from tiny_studies import Stop, results, write_study
 
 from prunenas.cli import main
@@ -36,19 +35,6 @@ def run(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         )
 
     return start
-
-
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    counted = [0]
-    step = torch.optim.SGD.step
-
-    def counting(self: torch.optim.SGD, *arguments: Any, **named: Any) -> Any:
-        counted[0] += 1
-        return step(self, *arguments, **named)
-
-    monkeypatch.setattr(torch.optim.SGD, "step", counting)
-    return counted
 
 
 @pytest.mark.parametrize("cache", ["shared", pytest.param("off", marks=pytest.mark.slow)])

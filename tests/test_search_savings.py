@@ -20,7 +20,7 @@ methods:
     space: {{widths: {{per: stage, ratio: {{low: 0.25, high: 1.0, step: 0.25}}}}}}
 objective: {{maximize: accuracy, minimize: flops}}
 train: {{epochs: 5, batch_size: 64, lr: 0.05}}
-search: {{sampler: {sampler}, trials: 40, seed: {seed}}}
+search: {{sampler: {sampler}, trials: {trials}, seed: {seed}}}
 """
 
 Done = tuple[StudyView, int, tuple[float, float]]
@@ -40,9 +40,9 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
 
     monkeypatch.setattr(torch.optim.SGD, "step", counted)
 
-    def run(name: str, sampler: str, seed: int, **options: Any) -> Done:
+    def run(name: str, sampler: str, seed: int, *, trials: int = 40, **options: Any) -> Done:
         path = tmp_path / "study.yaml"
-        path.write_text(TEXT.format(name=name, sampler=sampler, seed=seed))
+        path.write_text(TEXT.format(name=name, sampler=sampler, seed=seed, trials=trials))
         before, cpu, wall = steps[0], time.process_time(), time.monotonic()
         storage = f"sqlite:///{name}.db"
         view = run_study(load_study(path), storage=storage, device="cpu", **options)
@@ -65,6 +65,7 @@ def test_forty_trials_with_and_without_shared_trainings(study: Study, seed: int)
     def on() -> Done:
         return study("on", "tpe", seed, cache="shared")
 
+    study("warm", "random", 9, trials=2, cache="off")  # imports, tables, the machine itself
     (alone, all_steps, slow), (view, steps, fast) = (
         (off(), on()) if seed % 2 else (on(), off())[::-1]
     )

@@ -44,20 +44,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return start
 
 
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many steps SGD has done in this process, in its one element."""
-    counted = [0]
-    step = torch.optim.SGD.step
-
-    def counting(self: torch.optim.SGD, *arguments: Any, **named: Any) -> Any:
-        counted[0] += 1
-        return step(self, *arguments, **named)
-
-    monkeypatch.setattr(torch.optim.SGD, "step", counting)
-    return counted
-
-
 def without_source(view: StudyView) -> list[dict[str, Any]]:
     return [{key: v for key, v in row.items() if key != "reused"} for row in figures(view)]
 

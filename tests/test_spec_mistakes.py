@@ -307,9 +307,9 @@ def test_a_start_that_is_none_is_told_with_those_there_are(folder: Path) -> None
 
 def test_a_study_is_no_start_for_itself(folder: Path) -> None:
     (found,) = mistakes(changed(8, "search: {trials: 2, warm_start: sound}"))
-    assert found.endswith("search.warm_start must name another study, but 'sound' is this one")
+    assert found.endswith(":8: search.warm_start must name another study, but 'sound' is this one")
 
 
 def test_rungs_end_where_trainings_do(folder: Path) -> None:
     (found,) = mistakes(changed(8, "search: {trials: 2, fidelity: [1, 3]}"))
-    assert found.endswith("search.fidelity must end with train.epochs, 1, but ends with 3")
+    assert found.endswith(":8: search.fidelity must end with train.epochs, 1, but ends with 3")

@@ -53,6 +53,7 @@ class Coordinator:
     _noise: Noise = field(init=False)
     _latest: StudyView = field(init=False)
     _drawn: float = field(init=False, default=-math.inf)
+    _stale: bool = field(init=False, default=False)
     _under_way: set[int] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
@@ -92,7 +93,6 @@ class Coordinator:
             ended = "interrupted"
             raise
         finally:
-            self._draw(tracker)
             tracker.close_study(ended)
         self.workshop.place.clear()
         self.workshop.watch(StudyFinished(view))
@@ -104,21 +104,24 @@ class Coordinator:
         pareto = self.study.search.stopper == "pareto" and not view.trials_done
         spread = self._spread() if pareto else {}
         self._noise = Noise(len(self.workshop.data.validation), spread)
-        self._hand_out()
-        while self.crew.busy():
-            done = self.crew.wait()
-            assert isinstance(done, Tried)
-            record = self._written(done.task, done.record)
-            self.ledger.set_dense_accuracy(done.dense_accuracy)
-            self._hand_out()  # before anything slow: nobody waits for MLflow
-            if record.state == "paused":
-                self.workshop.watch(TrialPaused(record))
-            else:
-                view = self._shown(view, tracker, [record])
-        screened = [self._screened(record) for record in self.ledger.paused()]
-        for record in screened:
-            self.ledger.write(record)
-        return self._shown(view, tracker, screened)
+        try:
+            self._hand_out()
+            while self.crew.busy():
+                done = self.crew.wait()
+                assert isinstance(done, Tried)
+                record = self._written(done.task, done.record)
+                self.ledger.set_dense_accuracy(done.dense_accuracy)
+                self._hand_out()  # before anything slow: nobody waits for MLflow
+                if record.state == "paused":
+                    self.workshop.watch(TrialPaused(record))
+                else:
+                    view = self._shown(view, tracker, [record])
+            screened = [self._screened(record) for record in self.ledger.paused()]
+            for record in screened:
+                self.ledger.write(record)
+            return self._shown(view, tracker, screened)
+        finally:
+            self._draw(tracker)
 
     def _hand_out(self) -> None:
         """Give every idle worker a task, as long as there are any."""
@@ -205,14 +208,17 @@ class Coordinator:
         self.workshop.place.weights().only({r.number for r in view.front} | self._under_way)
         if view.front != before:
             self.workshop.watch(FrontChanged(view.front))
+        self._stale |= bool(records)
         if time.monotonic() - self._drawn >= _REDRAW:
             self._draw(tracker)
         return view
 
     def _draw(self, tracker: SafeTracker) -> None:
+        if not self._stale:
+            return
         view = self._latest
         tracker.log_front(mappings(view.front), mappings(view.records), dense_figures(view))
-        self._drawn = time.monotonic()
+        self._drawn, self._stale = time.monotonic(), False
 
     def _spread(self) -> dict[float, float]:
         """Standard deviations over repeated seeds, measured once a study."""
@@ -235,6 +241,8 @@ class Coordinator:
         """Train the candidates again with fresh seeds, where the study asks for that."""
         wanted = missing(view)
         done, total = view.repeats_done
+        if view.repeats:  # new trials may have made another picture
+            log_repeats(tracker, view)
 
         def hand_out() -> None:
             while wanted and self.crew.idle():

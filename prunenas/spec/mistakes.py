@@ -70,7 +70,19 @@ def _told(model: type[BaseModel], title: str, errors: list[ErrorDetails]) -> Ite
     for error in errors:
         # A key that was misspelt isn't missing as well: one mistake, one line.
         if not (error["type"] == "missing" and error["loc"] in misspelt):
-            yield error["loc"], _sentence(model, title, error)
+            sentence = _sentence(model, title, error)
+            yield error["loc"] or _subject(model, sentence), sentence
+
+
+def _subject(model: type[BaseModel], sentence: str) -> Place:
+    """The key that a law between sections begins with, such as ``search.fidelity``: its place."""
+    word = sentence.partition(" ")[0].removesuffix(":")
+    place: Place = ()
+    for part in word.split("."):
+        if part not in _keys(model, place):
+            break
+        place = (*place, part)
+    return place
 
 
 def _sentence(model: type[BaseModel], title: str, error: ErrorDetails) -> str:
