@@ -84,7 +84,7 @@ def test_equals_a_training_by_hand(fields: dict[str, object]) -> None:
 
 
 def test_penalty_acts_between_gradient_and_step() -> None:
-    def subgradient(network: nn.Module) -> None:
+    def subgradient(network: nn.Module, lr: float) -> None:
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 assert module.weight.grad is not None

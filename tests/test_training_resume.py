@@ -105,7 +105,7 @@ def test_another_trainings_checkpoint_is_not_taken_up(tmp_path: Path, change: st
     data = replace(DATA, digest="other") if change == "data" else DATA
     seed = 1 if change == "seed" else 0
     epochs = 5 if change == "epochs" else None
-    penalty = (lambda network: None) if change == "penalty" else None
+    penalty = (lambda network, lr: None) if change == "penalty" else None
     fresh, given = small_network(dropout=0.2), small_network(dropout=0.2)
     train(fresh, data, recipe, epochs=epochs, seed=seed, penalty=penalty)
     heard: list[float] = []

@@ -108,7 +108,7 @@ class NetworkSlimming(Method):
             )
         trained = dense.train(
             prepare=lambda network: set_scales(network, layers, self.scale_init),
-            penalty=lambda network: add_subgradient(network, layers, self.sparsity),
+            penalty=lambda network, lr: add_subgradient(network, layers, self.sparsity),
             key={
                 "method": "network_slimming",
                 "sparsity": self.sparsity,
