@@ -9,6 +9,8 @@ from prunenas.methods.dense import Dense, Trained
 from prunenas.methods.l1_norm import L1Norm
 from prunenas.methods.network_slimming import NetworkSlimming
 from prunenas.methods.random import Random
+from prunenas.methods.soft_filter_pruning import SoftFilterPruning
+from prunenas.methods.sparse_structure import SparseStructure
 from prunenas.methods.uniform import Uniform
 
 METHODS: dict[str, type[Method]] = {
@@ -16,6 +18,8 @@ METHODS: dict[str, type[Method]] = {
     "random": Random,
     "l1_norm": L1Norm,
     "network_slimming": NetworkSlimming,
+    "soft_filter_pruning": SoftFilterPruning,
+    "sparse_structure": SparseStructure,
 }
 """Every method by its name in study files."""
 
