@@ -29,8 +29,8 @@ Pieces = tuple[Piece, ...]
 class Slice:
     """Where a group's channels lie in a layer.
 
-    Entry ``start + channel * repeat + j`` with ``0 <= j < repeat`` of the layer's weight (its rows,
-    or a normalisation layer's scale) belongs to ``channel``.
+    Entry ``start + channel * repeat + j`` with ``0 <= j < repeat`` of the layer's outputs, or of its
+    inputs, or of a normalisation layer's scale belongs to ``channel``.
     """
 
     layer: str
@@ -66,14 +66,16 @@ class Sliced:
         return owner == self.layer or owner in self.aliases
 
 
-def slices_of(layers: Sequence[Sliced], group: str, *, norms: bool) -> tuple[Slice, ...]:
-    """All places where a group's channels are outputs of a layer (or a norm's features)."""
+def slices_of(
+    layers: Sequence[Sliced], group: str, *, norms: bool = False, inputs: bool = False
+) -> tuple[Slice, ...]:
+    """All places where a group's channels are a layer's outputs or inputs, or a norm's features."""
     found = []
     for layer in layers:
         if layer.kind == "select" or (layer.kind == "norm") != norms:
             continue  # a selection has no weights
         start = 0
-        for name, size, repeat in layer.fan_out:
+        for name, size, repeat in layer.fan_in if inputs else layer.fan_out:
             if name == group:
                 found.append(Slice(layer.layer, start, repeat))
             start += size * repeat

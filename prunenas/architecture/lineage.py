@@ -48,7 +48,11 @@ class Lineage:
 
     def producers(self, group: ChannelGroup) -> tuple[Slice, ...]:
         """See ``Space.producers``."""
-        return slices_of(self.layers, group.name, norms=False)
+        return slices_of(self.layers, group.name)
+
+    def consumers(self, group: ChannelGroup) -> tuple[Slice, ...]:
+        """See ``Space.consumers``."""
+        return slices_of(self.layers, group.name, inputs=True)
 
     def norms(self, group: ChannelGroup) -> tuple[Slice, ...]:
         """See ``Space.norms``."""

@@ -6,20 +6,28 @@ A method is one file here and one line in `METHODS`; the conformance tests
 
 from prunenas.methods._base import Derivation, Inheritance, Method
 from prunenas.methods.dense import Dense, Trained
+from prunenas.methods.fpgm import FPGM
+from prunenas.methods.group_norm import GroupNorm
 from prunenas.methods.l1_norm import L1Norm
+from prunenas.methods.netadapt import NetAdapt
 from prunenas.methods.network_slimming import NetworkSlimming
 from prunenas.methods.random import Random
 from prunenas.methods.soft_filter_pruning import SoftFilterPruning
 from prunenas.methods.sparse_structure import SparseStructure
+from prunenas.methods.taylor import Taylor
 from prunenas.methods.uniform import Uniform
 
 METHODS: dict[str, type[Method]] = {
     "uniform": Uniform,
     "random": Random,
     "l1_norm": L1Norm,
+    "fpgm": FPGM,
     "network_slimming": NetworkSlimming,
     "soft_filter_pruning": SoftFilterPruning,
     "sparse_structure": SparseStructure,
+    "taylor": Taylor,
+    "group_norm": GroupNorm,
+    "netadapt": NetAdapt,
 }
 """Every method by its name in study files."""
 

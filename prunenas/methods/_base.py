@@ -13,14 +13,15 @@ scale is logarithmic), or ``choices``.
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
-from torch import Tensor
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
 
-from prunenas.architecture import Architecture
-from prunenas.errors import MethodError
+from prunenas.architecture import Architecture, ChannelGroup, Space
+from prunenas.errors import MethodError, WidthError, unknown
 from prunenas.methods.dense import Dense
 
 
@@ -73,6 +74,7 @@ class Method(BaseModel):
         kind: ``"predefined"``: the architecture follows from ratios, hyperparameters and seed
             alone, nothing is trained for it. ``"automatic"``: it is found in trained weights.
         takes_ratios: Whether `derive` follows ratios given for each group.
+        granularity: What goes as one: a `"channel"` of a group, or a residual `"block"`, too.
         source: The paper, for tables: authors, year, title, venue.
     """
 
@@ -80,7 +82,17 @@ class Method(BaseModel):
 
     kind: ClassVar[Literal["predefined", "automatic"]]
     takes_ratios: ClassVar[bool]
+    granularity: ClassVar[Literal["channel", "block"]]
     source: ClassVar[str]
+
+    whole: tuple[str, ...] = Field(
+        (),
+        description=(
+            "Layers that keep all their channels, the papers' skip-lists: a layer's name, or a "
+            "module's for all in it; names may have `*` and `?`. All layers of their groups stay "
+            "whole, whatever their ratios."
+        ),
+    )
 
     @abstractmethod
     def derive(
@@ -100,14 +112,59 @@ class Method(BaseModel):
                 `takes_ratios`.
             flops: A budget in fused multiply-adds of one input. The architecture comes as close
                 to it as whole channels allow and never exceeds it.
-            fixed: Groups that keep their given ratio whatever the budget.
+            fixed: Groups that keep their given ratio whatever the budget; those of `whole` keep all
+                their channels even so.
             seed: Of the method's own random choices; equal seeds, equal architectures.
 
         Raises:
             MethodError: The method can't do what is asked of it.
-            WidthError: Ratios outside (0, 1], or for groups the network doesn't have.
+            WidthError: Ratios outside (0, 1], or for groups the network doesn't have, or
+                `whole` names no layer.
             BudgetError: No widths meet ``flops``; names the smallest figure there is.
         """
+
+    def held(self, space: Space) -> frozenset[str]:
+        """Return the names of the groups that `whole` keeps at full width.
+
+        Raises:
+            WidthError: A name of `whole` is no layer that makes channels, nor a module with one.
+        """
+        layers = [  # a layer that makes several groups is there with each
+            (layer, group.name)
+            for group in (*space.groups, *space.frozen)
+            for layer in (group.name, *group.layers)
+        ]
+        found = set()
+        for pattern in self.whole:
+            own = {
+                group
+                for layer, group in layers
+                if fnmatchcase(layer, pattern) or fnmatchcase(layer, f"{pattern}.*")
+            }
+            if not own:
+                known = dict.fromkeys(layer for layer, _ in layers)
+                raise WidthError(unknown(f"layer of {space.source}", pattern, known))
+            found |= own
+        return frozenset(group.name for group in space.groups if group.name in found)
+
+    def proportioned(
+        self,
+        space: Space,
+        ratios: float | Mapping[str, float],
+        *,
+        flops: int | None,
+        fixed: Collection[str] = (),
+    ) -> Architecture:
+        """Return the architecture at these ratios, those of `whole` at 1, or scaled onto a budget.
+
+        What predefined methods' `derive` answers with; see there.
+        """
+        held = self.held(space)
+        named = ratios if isinstance(ratios, Mapping) else {g.name: ratios for g in space.groups}
+        asked = {**named, **dict.fromkeys(held, 1.0)}
+        if flops is None:
+            return space.architecture(asked)
+        return space.fit(asked, flops=flops, fixed={*fixed, *held}, tolerance=None)
 
 
 def refuse_ratios(method: str, ratios: Mapping[str, float] | None) -> None:
@@ -140,3 +197,28 @@ def strongest(scores: Tensor, width: int, divisor: int) -> Tensor:
 def share_kept(architecture: Architecture, dense: Architecture) -> float:
     """Return the share of the free groups' channels that is left, in (0, 1]."""
     return sum(architecture.widths.values()) / sum(dense.widths.values())
+
+
+Score = Callable[[Space, ChannelGroup, nn.Module], Tensor]
+"""One float64 for each channel of a group, shape ``(group width,)``: how much it matters."""
+
+
+def inherit_strongest(dense: Dense, architecture: Architecture, score: Score) -> Inheritance:
+    """Return the trained dense network's weights at the channels of highest score.
+
+    Args:
+        dense: Trained, unless it has been.
+        architecture: Says how many channels of each group stay.
+        score: Of a group, in the trained dense network.
+    """
+    space = dense.space
+    network, state = dense.network(), dense.state()
+    network.load_state_dict(state)
+    kept = {
+        group.name: strongest(
+            score(space, group, network), architecture.widths[group.name], group.divisor
+        )
+        for group in space.groups
+    }
+    kept |= space.selected(architecture)  # channel selections have no weights to rank
+    return Inheritance(kept, space.inherit(state, kept))

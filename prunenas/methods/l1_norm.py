@@ -9,7 +9,7 @@ A group that several layers produce (a residual stream, a depthwise convolution 
 one) has one score for each channel: the sum over those layers.
 
 Differs from the paper: residual streams and shortcuts may be cut, where the paper ranks them by
-the shortcut's projection alone or leaves them whole; fix such a group at ratio 1.0 to have it so.
+the shortcut's projection alone or leaves them whole; name such layers in `whole` to have it so.
 Kept counts are rounded as the search space rounds them, not down. Channels that a grouped layer
 cuts into blocks are ranked within each block. The per-layer ratios, which the paper sets by hand
 after a sensitivity scan, are the search's.
@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from prunenas.architecture import ChannelGroup, Space
-from prunenas.methods._base import Derivation, Inheritance, Method, share_kept, strongest
+from prunenas.methods._base import Derivation, Method, inherit_strongest, share_kept
+from prunenas.methods._weights import rows
 from prunenas.methods.dense import Dense
 
 
@@ -32,6 +33,7 @@ class L1Norm(Method):
 
     kind: ClassVar[Literal["predefined", "automatic"]] = "predefined"
     takes_ratios: ClassVar[bool] = True
+    granularity: ClassVar[Literal["channel", "block"]] = "channel"
     source: ClassVar[str] = "Li et al. 2017, Pruning Filters for Efficient ConvNets, ICLR"
 
     def derive(
@@ -48,31 +50,12 @@ class L1Norm(Method):
         Without ratios all groups keep the same share: all, or what the budget allows.
         """
         del seed  # nothing is drawn
-        space = dense.space
         asked: float | Mapping[str, float] = 1.0 if ratios is None else ratios
-        if flops is None:
-            architecture = space.architecture(asked)
-        else:
-            architecture = space.fit(asked, flops=flops, fixed=fixed, tolerance=None)
-
-        def inherit() -> Inheritance:
-            network, state = dense.network(), dense.state()
-            network.load_state_dict(state)
-            kept = {
-                group.name: strongest(
-                    filter_norms(space, group, network),
-                    architecture.widths[group.name],
-                    group.divisor,
-                )
-                for group in space.groups
-            }
-            kept |= space.selected(architecture)  # channel selections have no filters to rank
-            return Inheritance(kept, space.inherit(state, kept))
-
+        architecture = self.proportioned(dense.space, asked, flops=flops, fixed=fixed)
         return Derivation(
             architecture,
-            notes={"channels_kept": share_kept(architecture, space.dense)},
-            inherit=inherit,
+            notes={"channels_kept": share_kept(architecture, dense.space.dense)},
+            inherit=lambda: inherit_strongest(dense, architecture, filter_norms),
         )
 
 
@@ -84,19 +67,6 @@ def filter_norms(space: Space, group: ChannelGroup, network: nn.Module) -> Tenso
         would depend on its order, and so on the device.
     """
     total = torch.zeros(group.width, dtype=torch.float64)
-    for part in space.producers(group.name):
-        rows = filters(network.get_submodule(part.layer))
-        rows = rows[part.start : part.start + group.width * part.repeat]
-        total += rows.double().abs().reshape(group.width, -1).sum(dim=1)
+    for filters in rows(space, group, network):
+        total += filters.double().abs().sum(dim=1)
     return total
-
-
-def filters(layer: nn.Module) -> Tensor:
-    """Return a layer's weights with one row for each output, ``(out, in / groups, ...)``."""
-    weight: Tensor = layer.get_parameter("weight").detach()
-    if not getattr(layer, "transposed", False):
-        return weight
-    # Transposed convolutions keep (in, out / groups, ...): inputs first, block after block.
-    blocks = int(getattr(layer, "groups", 1))
-    split = weight.reshape(blocks, weight.shape[0] // blocks, *weight.shape[1:])
-    return split.transpose(1, 2).flatten(0, 1)

@@ -23,12 +23,11 @@ Differs from the paper: the residual streams of other networks can be cut. A gro
 last channel (for a group with a divisor: the last of each block), where the paper's network can no
 longer be built. Kept counts are rounded up to the divisor. Layers whose scales no decision reads
 (those of frozen groups) are neither penalised nor initialised; scales of layer and group
-normalisation count as batch normalisation's. Groups without a normalisation layer stay full. ``keep
-= 1`` keeps all, where the paper's rule loses the smallest.
+normalisation count as batch normalisation's. Groups without a normalisation layer stay full. Those
+of `whole` do, too: they are trained like any other, and no threshold counts their scales. ``keep =
+1`` keeps all, where the paper's rule loses the smallest.
 """
 
-import math
-from bisect import bisect_left
 from collections.abc import Collection, Mapping
 from typing import ClassVar, Literal, final
 
@@ -37,18 +36,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prunenas.architecture import Space
-from prunenas.errors import BudgetError, MethodError
-from prunenas.methods._base import (
-    Derivation,
-    Inheritance,
-    Method,
-    refuse_ratios,
-    share_kept,
-    strongest,
+from prunenas.errors import MethodError
+from prunenas.methods._base import Derivation, Inheritance, Method, refuse_ratios, share_kept
+from prunenas.methods._ranking import (
+    budget_threshold,
+    global_threshold,
+    ranked_channels,
+    widths_above,
 )
 from prunenas.methods.dense import Dense
-
-BELOW_ALL = -1.0  # a threshold under every absolute value: nothing goes
 
 
 @final
@@ -57,6 +53,7 @@ class NetworkSlimming(Method):
 
     kind: ClassVar[Literal["predefined", "automatic"]] = "automatic"
     takes_ratios: ClassVar[bool] = False
+    granularity: ClassVar[Literal["channel", "block"]] = "channel"
     source: ClassVar[str] = (
         "Liu et al. 2017, Learning Efficient Convolutional Networks through Network Slimming, ICCV"
     )
@@ -100,6 +97,7 @@ class NetworkSlimming(Method):
         del fixed, seed  # no ratios are given; the dense network's own seed is all there is
         refuse_ratios("network_slimming", ratios)
         space = dense.space
+        held = self.held(space)
         layers = scale_layers(space, dense.network())
         if not layers:
             raise MethodError(
@@ -116,17 +114,14 @@ class NetworkSlimming(Method):
             },
             what=f"network_slimming (sparsity {self.sparsity:g})",
         )
-        scores = channel_scales(space, trained.state)
+        scales = channel_scales(space, trained.state)
+        scores = {name: scales[name] for name in scales if name not in held}
         if flops is None:
             threshold = global_threshold(scores, self.keep)
         else:
             threshold = budget_threshold(space, scores, flops)
         widths = widths_above(space, scores, threshold)
-        kept = {
-            group.name: strongest(scores[group.name], widths[group.name], group.divisor)
-            for group in space.groups
-            if group.name in scores
-        }
+        kept = ranked_channels(space, scores, widths)
         architecture = space.architecture(widths=widths, kept=kept)
 
         def inherit() -> Inheritance:
@@ -138,7 +133,7 @@ class NetworkSlimming(Method):
                 "threshold": threshold,
                 "channels_kept": share_kept(architecture, space.dense),
                 "dense_accuracy": trained.validation.accuracy,
-                "groups_without_scale": [g.name for g in space.groups if g.name not in scores],
+                "groups_without_scale": [g.name for g in space.groups if g.name not in scales],
             },
             inherit=inherit,
         )
@@ -186,54 +181,3 @@ def channel_scales(space: Space, state: Mapping[str, Tensor]) -> dict[str, Tenso
         if parts:
             scores[group.name] = torch.stack(parts).amax(dim=0)
     return scores
-
-
-def global_threshold(scores: Mapping[str, Tensor], keep: float) -> float:
-    """Return the scale at index ``int(total * (1 - keep))`` of all in ascending order.
-
-    ``BELOW_ALL`` for ``keep = 1``.
-    """
-    if keep == 1:
-        return BELOW_ALL
-    ascending = torch.cat(list(scores.values())).sort().values
-    total = len(ascending)
-    # Rounded first: 1 - 0.9 is 0.09999999999999998 in binary, and a tenth of 10 channels is one.
-    index = math.floor(round(total * (1 - keep), 6))
-    return float(ascending[min(index, total - 1)])
-
-
-def budget_threshold(space: Space, scores: Mapping[str, Tensor], flops: int) -> float:
-    """Return the smallest threshold whose network costs at most ``flops``.
-
-    Raises:
-        BudgetError: Even the narrowest network costs more.
-    """
-    candidates: list[float] = [BELOW_ALL, *sorted(set(torch.cat(list(scores.values())).tolist()))]
-
-    def within(threshold: float) -> bool:
-        return space.flops(widths_above(space, scores, threshold)) <= flops
-
-    # A higher threshold never adds a channel and so never adds cost: bisection is exact.
-    index = bisect_left(candidates, True, key=within)
-    if index == len(candidates):
-        least = space.flops(widths_above(space, scores, candidates[-1]))
-        raise BudgetError(
-            f"network_slimming leaves a channel in every group and full those without a scale, "
-            f"so flops >= {least:,} must hold, but the budget is {flops:,}"
-        )
-    return candidates[index]
-
-
-def widths_above(space: Space, scores: Mapping[str, Tensor], threshold: float) -> dict[str, int]:
-    """Return every free group's width when the channels above the threshold stay.
-
-    Counts are rounded up to the group's divisor and are never 0; a group without scores is full.
-    """
-    widths = {}
-    for group in space.groups:
-        width = group.width
-        if group.name in scores:
-            count = int((scores[group.name] > threshold).sum())
-            width = max(1, math.ceil(count / group.divisor)) * group.divisor
-        widths[group.name] = width
-    return widths

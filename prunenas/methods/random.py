@@ -25,6 +25,7 @@ class Random(Method):
 
     kind: ClassVar[Literal["predefined", "automatic"]] = "predefined"
     takes_ratios: ClassVar[bool] = False
+    granularity: ClassVar[Literal["channel", "block"]] = "channel"
     source: ClassVar[str] = "Radosavovic et al. 2019, On Network Design Spaces, ICCV, sec. 3"
 
     low: float = Field(
@@ -67,10 +68,7 @@ class Random(Method):
             group.name: self.low + (self.high - self.low) * share
             for group, share in zip(groups, shares.tolist(), strict=True)
         }
-        if flops is None:
-            architecture = dense.space.architecture(drawn)
-        else:
-            architecture = dense.space.fit(drawn, flops=flops, tolerance=None)
+        architecture = self.proportioned(dense.space, drawn, flops=flops)
         return Derivation(
             architecture,
             notes={

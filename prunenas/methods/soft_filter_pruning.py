@@ -16,8 +16,7 @@ normalisation that follows. The paper zeroes convolutions alone, so that the zer
 computes a constant where the cut one computes nothing; here both compute the same, and the accuracy
 that chooses the epoch is that of what is inherited. Filters grow back all the same, since the
 normalisation's scale stays. Each group has its own ratio where the paper's is the same for all, and
-linear layers and residual streams can be cut too; fix a group at ratio 1.0 to leave it whole. Counts
-are rounded as the search space rounds them, not down. Channels that a grouped layer cuts into blocks
+linear layers and residual streams can be cut too; name a layer in `whole` to leave it so. Counts are rounded as the search space rounds them, not down. Channels that a grouped layer cuts into blocks
 are ranked within each. Channel selections are evenly spaced: no filter says which they should be,
 and nothing is zeroed for them. The recipe is the study's; the form that starts from a trained
 network is not offered.
@@ -31,8 +30,8 @@ from torch import Tensor, nn
 
 from prunenas.architecture import ChannelGroup, Space
 from prunenas.methods._base import Derivation, Inheritance, Method, share_kept, strongest
+from prunenas.methods._weights import rows
 from prunenas.methods.dense import Dense, Trained
-from prunenas.methods.l1_norm import filters
 
 
 @final
@@ -41,6 +40,7 @@ class SoftFilterPruning(Method):
 
     kind: ClassVar[Literal["predefined", "automatic"]] = "predefined"
     takes_ratios: ClassVar[bool] = True
+    granularity: ClassVar[Literal["channel", "block"]] = "channel"
     source: ClassVar[str] = (
         "He et al. 2018, Soft Filter Pruning for Accelerating Deep Convolutional Neural Networks, "
         "IJCAI"
@@ -62,10 +62,7 @@ class SoftFilterPruning(Method):
         del seed  # nothing is drawn; the training's seed is the dense network's
         space = dense.space
         asked: float | Mapping[str, float] = 1.0 if ratios is None else ratios
-        if flops is None:
-            architecture = space.architecture(asked)
-        else:
-            architecture = space.fit(asked, flops=flops, fixed=fixed, tolerance=None)
+        architecture = self.proportioned(space, asked, flops=flops, fixed=fixed)
 
         def inherit() -> Inheritance:
             state = train_softly(dense, architecture.widths).state
@@ -117,13 +114,13 @@ def zero_shortest(space: Space, network: nn.Module, widths: Mapping[str, int]) -
         gone = torch.ones(group.width, dtype=torch.bool)
         gone[longest(space, group, network, widths[group.name])] = False
         for part in space.producers(group.name):
-            rows = part.start + gone.repeat_interleave(part.repeat).nonzero().flatten()
-            _zero_rows(network.get_submodule(part.layer), rows)
+            entries = part.start + gone.repeat_interleave(part.repeat).nonzero().flatten()
+            _zero_rows(network.get_submodule(part.layer), entries)
         for part in space.norms(group.name):
-            rows = part.start + gone.repeat_interleave(part.repeat).nonzero().flatten()
+            entries = part.start + gone.repeat_interleave(part.repeat).nonzero().flatten()
             norm = network.get_submodule(part.layer)
-            _zero_entries(getattr(norm, "bias", None), rows)
-            _zero_entries(getattr(norm, "running_mean", None), rows)
+            _zero_entries(getattr(norm, "bias", None), entries)
+            _zero_entries(getattr(norm, "running_mean", None), entries)
 
 
 def longest(space: Space, group: ChannelGroup, network: nn.Module, width: int) -> Tensor:
@@ -138,25 +135,23 @@ def filter_lengths(space: Space, group: ChannelGroup, network: nn.Module) -> Ten
         float64 of shape ``(group.width,)`` on the CPU.
     """
     total = torch.zeros(group.width, dtype=torch.float64)
-    for part in space.producers(group.name):
-        rows = filters(network.get_submodule(part.layer))
-        rows = rows[part.start : part.start + group.width * part.repeat]
-        total += rows.double().square().reshape(group.width, -1).sum(dim=1).cpu()
+    for weights in rows(space, group, network):
+        total += weights.double().square().sum(dim=1).cpu()
     return total.sqrt()
 
 
-def _zero_rows(layer: nn.Module, rows: Tensor) -> None:
+def _zero_rows(layer: nn.Module, entries: Tensor) -> None:
     """Zero a layer's weights and biases behind these outputs."""
     weight = layer.get_parameter("weight")
-    rows = rows.to(weight.device)
+    entries = entries.to(weight.device)
     if getattr(layer, "transposed", False):
         # (in, out / groups, ...): a block of inputs holds the rows of its own outputs.
         blocks, size = int(getattr(layer, "groups", 1)), weight.shape[1]
         split = weight.view(blocks, weight.shape[0] // blocks, *weight.shape[1:])
-        split[rows // size, :, rows % size] = 0.0
+        split[entries // size, :, entries % size] = 0.0
     else:
-        weight[rows] = 0.0
-    _zero_entries(getattr(layer, "bias", None), rows)
+        weight[entries] = 0.0
+    _zero_entries(getattr(layer, "bias", None), entries)
 
 
 def _zero_entries(vector: Tensor | None, entries: Tensor) -> None:

@@ -23,6 +23,7 @@ class Uniform(Method):
 
     kind: ClassVar[Literal["predefined", "automatic"]] = "predefined"
     takes_ratios: ClassVar[bool] = False
+    granularity: ClassVar[Literal["channel", "block"]] = "channel"
     source: ClassVar[str] = "Liu et al. 2019, Rethinking the Value of Network Pruning, ICLR, sec. 5"
 
     ratio: float = Field(
@@ -45,10 +46,8 @@ class Uniform(Method):
         """Scale all groups by ``ratio``, or onto the budget; see `Method.derive`."""
         del fixed, seed  # no ratios are given, nothing is drawn
         refuse_ratios("uniform", ratios)
-        if flops is None:
-            architecture = dense.space.architecture(self.ratio)
-        else:
-            architecture = dense.space.fit(1.0, flops=flops, tolerance=None)
+        ratio = self.ratio if flops is None else 1.0
+        architecture = self.proportioned(dense.space, ratio, flops=flops)
         return Derivation(
             architecture, notes={"channels_kept": share_kept(architecture, dense.space.dense)}
         )

@@ -1,0 +1,215 @@
+"""Greedy sensitivity search, as NetAdapt does it.
+
+Yang, Howard, Chen, Zhang, Go, Sandler, Sze, Adam, "NetAdapt: Platform-Aware Neural Network
+Adaptation for Mobile Applications", ECCV 2018, section 3, algorithm 1. Automatic: the dense network
+is trained as usual and then narrowed step by step. In each step every group proposes the smallest
+cut of its own that saves a given share of FLOPs; each proposal is tried out, with the weights it
+inherits, on a fixed sample of training images, and the one of highest accuracy is kept (of equals
+the one of lowest loss). Steps go on until the budget is met; the last saves what is still missing.
+What it saved too much is used up by the strongest channels that still fit.
+
+A step of ``step`` times the dense FLOPs makes at most ``(1 - budget / dense) / step`` steps, rounded
+up. Where no group can save as much alone, each proposes all it has, and the one kept is used up: at
+most as many steps more as there are groups. So the search costs at most ``groups * (steps +
+groups)`` evaluations of ``images`` images; the figure is in its notes.
+
+Differs from the paper: cost is FLOPs, not a measured latency. Proposals aren't fine-tuned before
+they are compared, nor is the network at the end: only its architecture is wanted. Channels are
+ranked by the L2 norm of all weights that go with them, the paper's filters by their own. The share
+that a step saves is the same in all steps (from memory, the paper's shrinks). Images to choose by
+come from the training split: the validation split is the study's.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import ClassVar, Literal, final
+
+from pydantic import Field
+from torch import Tensor
+
+from prunenas.architecture import ChannelGroup, Space, build
+from prunenas.methods._base import Derivation, Inheritance, Method, refuse_ratios, share_kept
+from prunenas.methods._ranking import budget_threshold, filled, ranked_channels
+from prunenas.methods._weights import group_norms
+from prunenas.methods.dense import Dense
+from prunenas.training import evaluate
+
+_BATCH = 256  # images of the sample that are computed at once
+
+Judge = Callable[[dict[str, int]], tuple[float, float]]
+"""How good the network of these widths is; the larger, the better."""
+
+
+@final
+class NetAdapt(Method):
+    """Step by step, the group whose cut costs the least accuracy is narrowed."""
+
+    kind: ClassVar[Literal["predefined", "automatic"]] = "automatic"
+    takes_ratios: ClassVar[bool] = False
+    granularity: ClassVar[Literal["channel", "block"]] = "channel"
+    source: ClassVar[str] = (
+        "Yang et al. 2018, NetAdapt: Platform-Aware Neural Network Adaptation, ECCV"
+    )
+
+    flops_ratio: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of the dense network's FLOPs to keep; a FLOPs budget takes its place.",
+        json_schema_extra={"search": {"low": 0.1, "high": 0.9}, "replaced_by_budget": True},
+    )
+    step: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="Share of the dense network's FLOPs that a step saves. Half of it, twice the time.",
+        json_schema_extra={"search": {"low": 0.02, "high": 0.2, "log": True}},
+    )
+    images: int = Field(
+        512,
+        ge=1,
+        description="Training images that a proposal is tried out on, held in memory; at most all.",
+        json_schema_extra={"search": {"low": 256, "high": 4096, "log": True}},
+    )
+
+    def derive(
+        self,
+        dense: Dense,
+        *,
+        ratios: Mapping[str, float] | None = None,
+        flops: int | None = None,
+        fixed: Collection[str] = (),
+        seed: int = 0,
+    ) -> Derivation:
+        """Train, then cut step by step down to the budget; see `Method.derive`.
+
+        The seed draws the images.
+        """
+        del fixed  # no ratios are given
+        refuse_ratios("netadapt", ratios)
+        space = dense.space
+        held = self.held(space)
+        budget = int(self.flops_ratio * space.dense_flops) if flops is None else flops
+        trained = dense.train()
+        network = dense.network()
+        network.load_state_dict(trained.state)
+        scores = {
+            group.name: group_norms(space, group, network, "l2", "mean")
+            for group in space.groups
+            if group.name not in held
+        }
+        budget_threshold(space, scores, budget)  # raises where no widths meet it
+        sample = Sample.of(dense, self.images, seed)
+        tried = 0
+
+        def judge(widths: dict[str, int]) -> tuple[float, float]:
+            nonlocal tried
+            tried += 1
+            kept = ranked_channels(space, scores, widths)
+            narrow = build(space.architecture(widths=widths, kept=kept), trust=True)
+            narrow.load_state_dict(space.inherit(trained.state, kept))
+            metrics = evaluate(
+                narrow,
+                sample,
+                batch_size=_BATCH,
+                device=dense.device,
+                precision=dense.recipe.precision,
+                memory_format=dense.recipe.memory_format,
+            )
+            return metrics.accuracy, -metrics.loss
+
+        groups = [group for group in space.groups if group.name in scores]
+        saving = self.step * space.dense_flops
+        widths = filled(space, scores, adapted(space, groups, budget, saving, judge), budget)
+        kept = ranked_channels(space, scores, widths)
+        architecture = space.architecture(widths=widths, kept=kept)
+        return Derivation(
+            architecture,
+            notes={
+                "evaluations": tried,
+                "channels_kept": share_kept(architecture, space.dense),
+                "dense_accuracy": trained.validation.accuracy,
+            },
+            inherit=lambda: Inheritance(kept, space.inherit(trained.state, kept)),
+        )
+
+
+def adapted(
+    space: Space, groups: Collection[ChannelGroup], budget: int, saving: float, judge: Judge
+) -> dict[str, int]:
+    """Return the widths that the best proposals arrive at, the first within the budget.
+
+    Args:
+        space: Of the dense network.
+        groups: That may be narrowed; at their narrowest they meet the budget.
+        budget: In multiply-adds of one input.
+        saving: What a step is to save of them.
+        judge: Of proposals; of equals the first in the forward pass is kept.
+    """
+    widths = dict(space.dense.widths)
+    while (missing := space.flops(widths) - budget) > 0:
+        widths = max(proposals(space, groups, widths, min(saving, missing)), key=judge)
+    return widths
+
+
+def proposals(
+    space: Space, groups: Collection[ChannelGroup], widths: Mapping[str, int], saving: float
+) -> list[dict[str, int]]:
+    """Return each group's smallest cut that saves so many FLOPs; where none can, all each has."""
+    enough, most = [], []
+    for group in groups:
+        narrower = range(widths[group.name] - group.divisor, 0, -group.divisor)
+        if not narrower:
+            continue
+        options = Options(space, widths, group.name, saving)
+        index = bisect_left(narrower, True, key=options.saves_enough)
+        if index < len(narrower):
+            enough.append(options.at(narrower[index]))
+        else:
+            most.append(options.at(narrower[-1]))
+    return enough or most
+
+
+@dataclass(frozen=True)
+class Options:
+    """The cuts of one group, named, and what they must save."""
+
+    space: Space
+    widths: Mapping[str, int]
+    group: str
+    saving: float
+
+    def at(self, width: int) -> dict[str, int]:
+        """All widths after the cut to this one."""
+        return {**self.widths, self.group: width}
+
+    def saves_enough(self, width: int) -> bool:
+        """Whether that cut saves enough; if so, deeper ones do, too."""
+        return self.space.flops(self.widths) - self.space.flops(self.at(width)) >= self.saving
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some training images and labels, held in memory: a ``Split`` of one order."""
+
+    parts: tuple[tuple[Tensor, Tensor], ...]
+
+    @classmethod
+    def of(cls, dense: Dense, images: int, seed: int) -> "Sample":
+        """Draw at least so many images, up to whole batches, or all there are."""
+        size = min(images, _BATCH)
+        batches = dense.data.train.batches(size, seed=seed)
+        return cls(tuple(islice(batches, -(-images // size))))
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return sum(len(labels) for _, labels in self.parts)
+
+    def batches(
+        self, batch_size: int, *, seed: int | None = None, epoch: int = 0, augment: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches as they were drawn, whatever is asked for."""
+        del batch_size, seed, epoch, augment
+        return iter(self.parts)
