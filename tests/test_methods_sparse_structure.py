@@ -79,10 +79,16 @@ def test_channels_have_a_factor_behind_the_normalisation_that_follows() -> None:
     assert set(found) == {group.name for group in here.groups}
 
 
-def test_channels_that_are_normalised_again_have_none() -> None:
+def test_channels_that_are_normalised_again_have_their_factors_there_too() -> None:
     here = space("concatenated")
-    found = channel_structures(here, build(here.dense, trust=True))
-    assert [structure.name for structure in found] == ["third.0"]
+    found = {s.name: s for s in channel_structures(here, build(here.dense, trust=True))}
+    layers = {name: [site.layer for site in s.sites] for name, s in found.items()}
+    # The first unit's output is read raw by `second` and, beside its channels, by `norm`.
+    assert layers == {
+        "first.0": ["first.1", "norm"],
+        "second": ["second", "norm"],
+        "third.0": ["third.1"],
+    }
 
 
 def test_a_layer_without_normalisation_has_its_factors_itself() -> None:
@@ -95,7 +101,7 @@ def test_a_layer_without_normalisation_has_its_factors_itself() -> None:
 
 @pytest.mark.parametrize(
     ("network", "kind"),
-    [("resnet20", "blocks"), ("resnet20_b", "channels"), ("grouped", "channels")],
+    [("resnet20", "blocks"), ("resnet20_b", "channels"), ("grouped", "channels"), ("concatenated", "channels")],
 )
 def test_folded_factors_compute_what_factors_do(network: str, kind: str) -> None:
     here = space(network)

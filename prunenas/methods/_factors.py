@@ -36,14 +36,12 @@ def block_structures(space: Space, network: nn.Module) -> tuple[Structure, ...]:
 
 
 def channel_structures(space: Space, network: nn.Module) -> tuple[Structure, ...]:
-    """Return the channel groups that no normalisation follows but the first."""
-    sites = find_sites(space, network)
+    """Return the channel groups all of whose sites have weights that a factor can go into."""
+    width = {group.name: group.width for group in space.groups}
     return tuple(
-        Structure(group.name, group.width, sites[group.name].first)
-        for group in space.groups
-        if group.name in sites
-        and not sites[group.name].later
-        and _scales(network, sites[group.name].first)
+        Structure(group, width[group], (*sites.first, *sites.later))
+        for group, sites in find_sites(space, network).items()
+        if _scales(network, (*sites.first, *sites.later))
     )
 
 

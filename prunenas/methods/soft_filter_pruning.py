@@ -16,10 +16,11 @@ normalisation that follows. The paper zeroes convolutions alone, so that the zer
 computes a constant where the cut one computes nothing; here both compute the same, and the accuracy
 that chooses the epoch is that of what is inherited. Filters grow back all the same, since the
 normalisation's scale stays. Each group has its own ratio where the paper's is the same for all, and
-linear layers and residual streams can be cut too; name a layer in `whole` to leave it so. Counts are rounded as the search space rounds them, not down. Channels that a grouped layer cuts into blocks
-are ranked within each. Channel selections are evenly spaced: no filter says which they should be,
-and nothing is zeroed for them. The recipe is the study's; the form that starts from a trained
-network is not offered.
+linear layers and residual streams can be cut too; name a layer in `whole` to leave it so. Counts are
+rounded as the search space rounds them, not down. Channels that a grouped layer cuts into blocks are
+ranked within each. Channel selections are evenly spaced: no filter says which they should be, and
+nothing is zeroed for them. The recipe is the study's; the form that starts from a trained network is
+not offered.
 """
 
 from collections.abc import Collection, Mapping

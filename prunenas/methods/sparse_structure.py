@@ -16,36 +16,31 @@ The factors alone are stepped by accelerated proximal gradient (the paper's APG-
     f' = max(z + m * v', 0)
 
 With a FLOPs budget the structures are taken out in the order of their factors, the smallest first,
-until the network is within it; of equals the first in the forward pass goes first.
+until the network is within it: blocks one by one, of equals the first in the forward pass; channels
+as ``_ranking`` says.
 
 Differs from the paper: the cut at 0 in the last line is the released code's. Momentum is the
 recipe's. A residual branch's factor is applied, and multiplied in, at its last normalisation,
 convolution or linear layer; branches that end in something else have none. A channel's factor is
 shared by all layers that make it (a residual stream) and acts behind the normalisation that follows
-them; channels that other layers normalise again (pre-activation streams, concatenated features)
-have none, since a normalisation would undo it. Groups of a grouped convolution can't be taken out
-one by one: its channels are, as many of each group. A channel group never loses its last channel.
+them, and behind every other that it passes (pre-activation streams, concatenated features), since
+each would undo what was scaled before it. Groups of a grouped convolution can't be taken out one by
+one: its channels are, as many of each group. A channel group never loses its last channel. Blocks
+and channels of ``whole`` are trained with factors, too, and stay.
 """
 
-import math
 from bisect import bisect_left
 from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
 from typing import ClassVar, Literal, final
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from prunenas.architecture import Space
+from prunenas.architecture import Block, Space
 from prunenas.errors import BudgetError, MethodError
-from prunenas.methods._base import (
-    Derivation,
-    Inheritance,
-    Method,
-    refuse_ratios,
-    share_kept,
-    strongest,
-)
+from prunenas.methods._base import Derivation, Inheritance, Method, refuse_ratios, share_kept
 from prunenas.methods._factors import (
     Structure,
     block_structures,
@@ -56,6 +51,7 @@ from prunenas.methods._factors import (
     step,
     without_factors,
 )
+from prunenas.methods._ranking import ranked_channels, ranked_widths, widths_above
 from prunenas.methods.dense import Dense
 
 Structures = Literal["auto", "blocks", "channels"]
@@ -67,6 +63,7 @@ class SparseStructure(Method):
 
     kind: ClassVar[Literal["predefined", "automatic"]] = "automatic"
     takes_ratios: ClassVar[bool] = False
+    granularity: ClassVar[Literal["channel", "block"]] = "block"
     source: ClassVar[str] = (
         "Huang and Wang 2018, Data-Driven Sparse Structure Selection for Deep Neural Networks, ECCV"
     )
@@ -102,6 +99,7 @@ class SparseStructure(Method):
         del fixed, seed  # no ratios are given; the dense network's own seed is all there is
         refuse_ratios("sparse_structure", ratios)
         space = dense.space
+        held = self.held(space)
         blocks, found = self._found(space, dense.network())
         momentum = dense.recipe.momentum
         trained = dense.train(
@@ -115,15 +113,20 @@ class SparseStructure(Method):
             what=f"sparse_structure (sparsity {self.sparsity:g})",
         )
         factors = read(trained.state, found)
-        ranking = _Ranking(space, blocks, factors)
-        count = ranking.zeros if flops is None else ranking.within(flops)
-        rest, widths = ranking.cut(count)
-        kept = {
-            group.name: strongest(factors[group.name], widths[group.name], group.divisor)
-            for group in rest.groups
-            if group.name in widths
-        }
-        architecture = rest.architecture(widths=widths, kept=kept)
+        if blocks:
+            free = {b.name: float(factors[b.name]) for b in self._free(space) if b.name in factors}
+            gone = zero_blocks(free) if flops is None else cheapest_blocks(space, free, flops)
+            rest, kept = space.without(gone), dict[str, Tensor]()
+            architecture = rest.dense
+        else:
+            rest = space
+            scores = {name: factors[name] for name in factors if name not in held}
+            if flops is None:
+                widths = widths_above(space, scores, 0.0)
+            else:
+                _, widths = ranked_widths(space, scores, keep=1.0, flops=flops)
+            kept = ranked_channels(space, scores, widths)
+            architecture = space.architecture(widths=widths, kept=kept)
 
         def inherit() -> Inheritance:
             network = dense.network()
@@ -131,12 +134,13 @@ class SparseStructure(Method):
             fold(network, found, factors)
             return Inheritance(kept, rest.inherit(network.state_dict(), kept))
 
+        every = torch.cat(list(factors.values()))
         return Derivation(
             architecture,
             notes={
                 "structures": "blocks" if blocks else "channels",
-                "factors": sum(structure.size for structure in found),
-                "factors_at_zero": ranking.zeros,
+                "factors": len(every),
+                "factors_at_zero": int((every == 0).sum()),
                 "blocks_removed": list(architecture.removed),
                 "channels_kept": share_kept(architecture, space.dense),
                 "dense_accuracy": trained.validation.accuracy,
@@ -153,57 +157,54 @@ class SparseStructure(Method):
         if not blocks:
             found = channel_structures(space, network)
         if not found:
-            kind = {"auto": "residual branches or channels"}.get(self.structures, self.structures)
+            kind = {"auto": "residual blocks or channels"}.get(self.structures, self.structures)
             raise MethodError(
                 f"sparse_structure needs {kind} that a factor can scale, "
                 f"but {space.source!r} has none"
             )
         return blocks, found
 
-
-class _Ranking:
-    """All structures in the order in which they go: by their factors, of equals the first."""
-
-    def __init__(self, space: Space, blocks: bool, factors: Mapping[str, Tensor]) -> None:
-        self._space, self._blocks, self._factors = space, blocks, factors
-        self._owners = [name for name, values in factors.items() for _ in values]
-        every = torch.cat(list(factors.values()))
-        self._order = every.argsort(stable=True).tolist()
-        self.zeros = int((every == 0).sum())
-
-    def cut(self, count: int) -> tuple[Space, dict[str, int]]:
-        """The space and the widths in it when the first ``count`` structures are gone.
-
-        Widths are those of groups with factors alone, rounded up to the divisor and never 0.
-        """
-        gone = [self._owners[index] for index in self._order[:count]]
-        if self._blocks:
-            return self._space.without(gone), {}
-        left = {name: len(values) - gone.count(name) for name, values in self._factors.items()}
-        return self._space, {
-            group.name: max(1, math.ceil(left[group.name] / group.divisor)) * group.divisor
-            for group in self._space.groups
-            if group.name in left
-        }
-
-    def within(self, flops: int) -> int:
-        """How few structures must go for a network of at most ``flops``.
-
-        Raises:
-            BudgetError: Without all of them it still costs more.
-        """
-
-        def cost(count: int) -> int:
-            rest, widths = self.cut(count)
-            return rest.flops(widths)
-
-        # One more never adds cost: bisection is exact.
-        count = bisect_left(range(len(self._order) + 1), True, key=lambda n: cost(n) <= flops)
-        if count > len(self._order):
-            what = "all blocks it can take out" if self._blocks else "a channel in every group"
-            verb = "without" if self._blocks else "with"
-            raise BudgetError(
-                f"sparse_structure leaves at least the network {verb} {what}, so flops >= "
-                f"{cost(len(self._order)):,} must hold, but the budget is {flops:,}"
+    def _free(self, space: Space) -> list[Block]:
+        """The blocks without a layer that `whole` names."""
+        layers = [layer for group in (*space.groups, *space.frozen) for layer in group.layers]
+        named = [
+            layer
+            for layer in layers
+            for pattern in self.whole
+            if fnmatchcase(layer, pattern) or fnmatchcase(layer, f"{pattern}.*")
+        ]
+        return [
+            block
+            for block in space.blocks
+            if not any(
+                layer == module or layer.startswith(f"{module}.")
+                for module in block.modules
+                for layer in named
             )
-        return count
+        ]
+
+
+def zero_blocks(factors: Mapping[str, float]) -> list[str]:
+    """Return the blocks whose factor is 0."""
+    return [name for name, factor in factors.items() if factor == 0]
+
+
+def cheapest_blocks(space: Space, factors: Mapping[str, float], flops: int) -> list[str]:
+    """Return the blocks of smallest factor, as few as must go for at most ``flops``.
+
+    Raises:
+        BudgetError: Without any of them the network still costs more.
+    """
+    order = sorted(factors, key=lambda name: factors[name])  # stable: of equals the first
+
+    def cost(count: int) -> int:
+        return space.without(order[:count]).dense.flops
+
+    # One more never adds cost: bisection is exact.
+    count = bisect_left(range(len(order) + 1), True, key=lambda n: cost(n) <= flops)
+    if count > len(order):
+        raise BudgetError(
+            f"without every block that sparse_structure may take out flops >= "
+            f"{cost(len(order)):,} must hold, but the budget is {flops:,}"
+        )
+    return order[:count]
