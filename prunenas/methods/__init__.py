@@ -15,6 +15,7 @@ from prunenas.methods.random import Random
 from prunenas.methods.soft_filter_pruning import SoftFilterPruning
 from prunenas.methods.sparse_structure import SparseStructure
 from prunenas.methods.taylor import Taylor
+from prunenas.methods.trainable_gates import TrainableGates
 from prunenas.methods.uniform import Uniform
 
 METHODS: dict[str, type[Method]] = {
@@ -25,6 +26,7 @@ METHODS: dict[str, type[Method]] = {
     "network_slimming": NetworkSlimming,
     "soft_filter_pruning": SoftFilterPruning,
     "sparse_structure": SparseStructure,
+    "trainable_gates": TrainableGates,
     "taylor": Taylor,
     "group_norm": GroupNorm,
     "netadapt": NetAdapt,
