@@ -28,6 +28,12 @@ def grouped() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 10))
 
 
+def separable() -> nn.Module:
+    """A depthwise convolution hands the first one's channels on."""
+    layers = (_unit(1, 8, 3), _unit(8, 8, 3, groups=8), _unit(8, 12, 1))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 10))
+
+
 class Concatenated(nn.Module):
     """The second normalisation sees two groups side by side; the first group has two of them."""
 
@@ -90,6 +96,7 @@ SOURCES: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet20_b": ("resnet20", {**SMALL, "shortcut": "b"}),
     "lenet5": ("lenet5", {"in_channels": 1, "input_size": 16}),
     "grouped": ("methods_networks:grouped", {}),
+    "separable": ("methods_networks:separable", {}),
     "concatenated": ("methods_networks:Concatenated", {}),
     "half_normed": ("methods_networks:half_normed", {}),
     "transposed": ("methods_networks:transposed", {}),

@@ -242,6 +242,18 @@ def test_a_methods_hyperparameters_are_listed(capsys):
     assert ratio["search"]["high"] == 1.0
 
 
+def test_a_method_says_what_it_is_and_what_it_searches(capsys):
+    methods = {method["name"]: method for method in told(capsys, "list", "methods")}
+    assert methods["fpgm"]["kind"] == "predefined"
+    assert methods["fpgm"]["searches"] == ["widths"]
+    assert methods["taylor"]["kind"] == "automatic"
+    assert methods["taylor"]["searches"] == ["keep", "batches"]
+    assert {method["granularity"] for method in methods.values()} <= {"channel", "block"}
+    assert main(["list", "methods"]) == 0
+    header = capsys.readouterr().out.splitlines()[0].split()
+    assert header == ["method", "what", "it", "is", "kind", "granularity", "searches", "source"]
+
+
 def test_lists_are_tables_for_people(capsys):
     assert main(["list", "data"]) == 0
     shown = capsys.readouterr().out

@@ -28,6 +28,7 @@ SMALL = record(2, accuracy=0.9, flops_ratio=0.12, method="network_slimming")
 EVENTS = [
     StudyStarted("demo", 0, 3, 4, DENSE_FLOPS, False),
     DenseEpoch("dense network", 1, 4, 0.9123),
+    DenseEpoch("netadapt", 2, 10, 0.8, unit="step"),
     TrialStarted(0, "l1_norm", 1_270_550, 0.341, 4),
     TrialEpoch(0, 1, 4, 0.8812),
     TrialFinished(FIRST),
@@ -42,6 +43,7 @@ EVENTS = [
 LINES = """\
 demo: 3 trials over 4 channel groups, dense network 3.73 M FLOPs
 dense network: epoch 1/4, accuracy 0.9123
+netadapt: step 2/10, accuracy 0.8000
 trial 0: l1_norm, 34.1 % of dense FLOPs, 4 epochs
 trial 0: epoch 1/4, accuracy 0.8812
 trial 0: complete, accuracy 0.9513, 34.1 % of dense FLOPs, 8 s [1/3, about 16 s left]

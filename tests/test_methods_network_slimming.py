@@ -11,15 +11,17 @@ from torch import Tensor, nn
 from prunenas.architecture import build
 from prunenas.errors import BudgetError, MethodError
 from prunenas.methods import Dense
-from prunenas.methods.network_slimming import (
+from prunenas.methods._ranking import (
     BELOW_ALL,
+    budget_threshold,
+    global_threshold,
+    widths_above,
+)
+from prunenas.methods.network_slimming import (
     NetworkSlimming,
     add_subgradient,
-    budget_threshold,
     channel_scales,
-    global_threshold,
     scale_layers,
-    widths_above,
 )
 
 STILL = RECIPE.model_copy(update={"lr": 1e-12})  # a training that leaves weights as they start

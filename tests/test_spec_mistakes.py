@@ -172,17 +172,22 @@ def ratio(text: str) -> str:
         (5, "  - {name: l1_norm}", "l1_norm follows given ratios, so it needs a space with widths: "
          "without one every candidate is the dense network"),
         (5, "  - {name: network_slimming, space: per_layer}", None),
-        (5, "  - {name: l1_norm, space: per_layer, with: {keep: 0.5}}", "l1_norm has no "
-         "hyperparameters, but 'keep' is given"),
+        (5, "  - {name: l1_norm, space: per_layer, with: {keep: 0.5}}", "unknown l1_norm "
+         "hyperparameter 'keep'. Known: whole"),
+        (5, "  - {name: l1_norm, space: per_layer, with: {whole: [conv1]}}", "widths are searched for "
+         "l1_norm, so its space says what stays whole: `fixed: {GROUP: 1.0}` instead"),
+        (5, "  - {name: taylor, with: {whole: conv1}}", "taylor: whole must be a list, but is "
+         "'conv1'"),
         (5, "  - {name: network_slimming, with: {sparsty: 1e-4}}", "unknown "
          "network_slimming hyperparameter 'sparsty' (did you mean 'sparsity'?). Known: keep, "
-         "scale_init, sparsity"),
+         "scale_init, sparsity, whole"),
         (5, "  - {name: network_slimming, with: {keep: 1.5}}", "network_slimming: `keep <= 1` must "
          "hold, but it is 1.5"),
         (5, "  - {name: random, with: {low: 0.9, high: 0.1}}", "random: low <= high must hold, but "
          "low=0.9 and high=0.1"),
         (5, inline("{method: {sparsty: {}}}", "network_slimming"), "unknown network_slimming "
-         "hyperparameter 'sparsty' (did you mean 'sparsity'?). Known: keep, scale_init, sparsity"),
+         "hyperparameter 'sparsty' (did you mean 'sparsity'?). Known: keep, scale_init, sparsity, "
+         "whole"),
         (5, inline("{method: {keep: {low: 0.1, high: 1.5}}}", "network_slimming"),
          "network_slimming: `keep <= 1` must hold, but it is 1.5"),
         (5, inline("{method: {keep: {choices: [0.5, -1]}}}", "network_slimming"),
@@ -208,7 +213,7 @@ def test_a_mistake_is_one_line_with_its_place(
         told = (
             "search_spaces/per_layer.yaml:1: widths are for methods that follow given ratios, but "
             "network_slimming sets its own; search its hyperparameters instead. "
-            "Known: keep, scale_init, sparsity"
+            "Known: keep, scale_init, sparsity, whole"
         )
         assert found == [told]
     else:

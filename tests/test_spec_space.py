@@ -9,8 +9,15 @@ from optuna.distributions import FloatDistribution
 from pydantic import ValidationError
 
 from prunenas.architecture import trace
-from prunenas.methods import METHODS
-from prunenas.spec import MethodEntry, RatioRange, SearchSpace, Widths, check_widths
+from prunenas.methods import METHODS, Method
+from prunenas.spec import (
+    MethodEntry,
+    RatioRange,
+    SearchSpace,
+    Widths,
+    check_whole,
+    check_widths,
+)
 
 MODEL = trace("vgg_mini", input_shape=(1, 28, 28))
 NAMES = [group.name for group in MODEL.groups]
@@ -77,6 +84,17 @@ def test_a_group_that_can_not_vary_is_told_with_its_reason() -> None:
     assert check_widths(space(**{frozen.name: 1.0}), MODEL) == ()
 
 
+def test_a_layer_to_stay_whole_that_the_model_lacks_is_told() -> None:
+    def entry(*whole: str) -> MethodEntry:
+        given = {"name": "taylor", "with": {"whole": list(whole)}}
+        return MethodEntry.model_validate(given)
+
+    assert check_whole(MethodEntry.model_validate({"name": "taylor"}), MODEL) == ()
+    assert check_whole(entry(NAMES[0], NAMES[0].split(".")[0], "*"), MODEL) == ()
+    (line,) = check_whole(entry(NAMES[0], "layer4"), MODEL)
+    assert line.startswith("taylor: whole: unknown layer of vgg_mini 'layer4'. Known: ")
+
+
 def test_a_space_that_leaves_nothing_to_search_is_told() -> None:
     (line,) = check_widths(space(**{"*": 0.5}), MODEL)
     assert line == ("no channel group of vgg_mini is left to search: all are fixed or can't vary")
@@ -98,6 +116,8 @@ def test_an_empty_range_is_the_one_that_the_method_declares() -> None:
 def test_declared_ranges_of_every_method_are_ranges_within_its_bounds(name: str) -> None:
     kind = METHODS[name]
     for field in kind.model_fields:
+        if field in Method.model_fields:
+            continue
         entry = MethodEntry.model_validate({"name": name, "space": {"method": {field: {}}}})
         domain = entry.searched[field]
         assert not domain.is_default, f"{field} declares no range"

@@ -288,9 +288,9 @@ class Space:
         return self._lineage.producers(self._named.get(group))
 
     def consumers(self, group: str) -> tuple[Slice, ...]:
-        """Where a group's channels are inputs of convolutions and linear layers.
+        """Where a group's channels are columns of convolutions' and linear layers' weights.
 
-        A depthwise convolution is both: its weights are counted with its outputs, too.
+        A depthwise convolution reads nothing: it passes its input's channels on.
         """
         return self._lineage.consumers(self._named.get(group))
 

@@ -4,11 +4,14 @@ import inspect
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prunenas.cli.options import Json
+
+if TYPE_CHECKING:
+    from prunenas.methods import Method
 
 
 class Kind(StrEnum):
@@ -52,12 +55,16 @@ def catalogue(
         if not entries:
             console.note(f"no {each}: there is no folder search_spaces with files here")
             continue
-        result = table(_SINGULAR[each], "what it is", "source")
+        extra = _EXTRA.get(each, ())
+        result = table(_SINGULAR[each], "what it is", *extra, "source")
         torchvision = [entry for entry in entries if entry["name"].startswith("torchvision/")]
         for entry in entries:
             if entry not in torchvision:
                 result.add_row(
-                    Text(entry["name"], "bold"), entry["description"], Text(entry["source"], "dim")
+                    Text(entry["name"], "bold"),
+                    entry["description"],
+                    *(_plain(entry[field]) for field in extra),
+                    Text(entry["source"], "dim"),
                 )
         console.show(result, "")
         if torchvision:
@@ -74,6 +81,8 @@ def _methods() -> list[dict[str, Any]]:
             "description": _first_line(method),
             "source": method.source,
             "kind": method.kind,
+            "granularity": method.granularity,
+            "searches": _searched(method),
             "hyperparameters": {
                 field: {
                     "default": info.get_default(call_default_factory=True),
@@ -151,6 +160,9 @@ _SINGULAR = {
     Kind.SPACES: "search space",
 }
 
+_EXTRA = {Kind.METHODS: ("kind", "granularity", "searches")}
+"""Fields of a kind's entries that are columns of their own."""
+
 ENTRIES: dict[Kind, Callable[[], list[dict[str, Any]]]] = {
     Kind.METHODS: _methods,
     Kind.MODELS: _models,
@@ -158,6 +170,20 @@ ENTRIES: dict[Kind, Callable[[], list[dict[str, Any]]]] = {
     Kind.DATA: _data,
     Kind.SPACES: _spaces,
 }
+
+
+def _searched(method: "type[Method]") -> list[str]:
+    """Return what a study can search: ``widths``, where ratios are followed, and hyperparameters."""
+    fields = [
+        field
+        for field, info in method.model_fields.items()
+        if isinstance(info.json_schema_extra, dict) and "search" in info.json_schema_extra
+    ]
+    return ["widths", *fields] if method.takes_ratios else fields
+
+
+def _plain(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else ", ".join(value)
 
 
 def _first_line(thing: Any) -> str:

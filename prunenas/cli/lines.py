@@ -74,7 +74,7 @@ class Lines:
                     yield f"{event.name}: resumed, {event.trials_done} of them done"
             case DenseEpoch():
                 yield (
-                    f"{event.what}: epoch {event.epoch}/{event.epochs}, "
+                    f"{event.what}: {event.unit} {event.epoch}/{event.epochs}, "
                     f"accuracy {units.accuracy(event.accuracy)}"
                 )
             case TrialStarted():

@@ -136,7 +136,7 @@ class Screen:
                 Text(dense.what, "cyan"),
                 "",
                 "",
-                f"epoch {dense.epoch}/{dense.epochs}",
+                f"{dense.unit} {dense.epoch}/{dense.epochs}",
                 f"accuracy {units.accuracy(dense.accuracy)}",
             )
         for trial in tuple(self._progress.running.values()):  # events come from another thread

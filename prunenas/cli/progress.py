@@ -40,12 +40,13 @@ class RunningTrial:
 
 @dataclass
 class DenseTraining:
-    """The training that a method learns from; its trial has not started yet."""
+    """The training, or search, that a method learns from; its trial has not started yet."""
 
     what: str
     epoch: int
     epochs: int
     accuracy: float
+    unit: str = "epoch"
 
 
 @dataclass
@@ -99,7 +100,7 @@ class Progress:
                     self.counts["done before"] = event.trials_done
             case DenseEpoch():
                 self.dense[event.what] = DenseTraining(
-                    event.what, event.epoch, event.epochs, event.accuracy
+                    event.what, event.epoch, event.epochs, event.accuracy, event.unit
                 )
                 if event.epoch >= event.epochs:
                     del self.dense[event.what]

@@ -4,7 +4,7 @@ A method is one file here and one line in `METHODS`; the conformance tests
 (``tests/test_methods_conformance.py``) pick it up from there.
 """
 
-from prunenas.methods._base import Derivation, Inheritance, Method
+from prunenas.methods._base import Derivation, Inheritance, Method, groups_of
 from prunenas.methods.dense import Dense, Trained
 from prunenas.methods.fpgm import FPGM
 from prunenas.methods.group_norm import GroupNorm
@@ -33,4 +33,4 @@ METHODS: dict[str, type[Method]] = {
 }
 """Every method by its name in study files."""
 
-__all__ = ["METHODS", "Dense", "Derivation", "Inheritance", "Method", "Trained"]
+__all__ = ["METHODS", "Dense", "Derivation", "Inheritance", "Method", "Trained", "groups_of"]

@@ -124,28 +124,8 @@ class Method(BaseModel):
         """
 
     def held(self, space: Space) -> frozenset[str]:
-        """Return the names of the groups that `whole` keeps at full width.
-
-        Raises:
-            WidthError: A name of `whole` is no layer that makes channels, nor a module with one.
-        """
-        layers = [  # a layer that makes several groups is there with each
-            (layer, group.name)
-            for group in (*space.groups, *space.frozen)
-            for layer in (group.name, *group.layers)
-        ]
-        found = set()
-        for pattern in self.whole:
-            own = {
-                group
-                for layer, group in layers
-                if fnmatchcase(layer, pattern) or fnmatchcase(layer, f"{pattern}.*")
-            }
-            if not own:
-                known = dict.fromkeys(layer for layer, _ in layers)
-                raise WidthError(unknown(f"layer of {space.source}", pattern, known))
-            found |= own
-        return frozenset(group.name for group in space.groups if group.name in found)
+        """Return the names of the groups that `whole` keeps at full width; see `groups_of`."""
+        return groups_of(space, self.whole)
 
     def proportioned(
         self,
@@ -165,6 +145,36 @@ class Method(BaseModel):
         if flops is None:
             return space.architecture(asked)
         return space.fit(asked, flops=flops, fixed={*fixed, *held}, tolerance=None)
+
+
+def groups_of(space: Space, layers: Collection[str]) -> frozenset[str]:
+    """Return the names of the free groups that these layers are part of.
+
+    Args:
+        space: Of the dense network.
+        layers: Layers' or groups' names, or a module's for all layers in it; they may have `*` and
+            `?`. Those of frozen groups stand for none.
+
+    Raises:
+        WidthError: A name is no layer that makes channels, nor a module with one.
+    """
+    known = [  # a layer that makes several groups is there with each
+        (layer, group.name)
+        for group in (*space.groups, *space.frozen)
+        for layer in (group.name, *group.layers)
+    ]
+    found = set()
+    for pattern in layers:
+        own = {
+            group
+            for layer, group in known
+            if fnmatchcase(layer, pattern) or fnmatchcase(layer, f"{pattern}.*")
+        }
+        if not own:
+            names = dict.fromkeys(layer for layer, _ in known)
+            raise WidthError(unknown(f"layer of {space.source}", pattern, names))
+        found |= own
+    return frozenset(group.name for group in space.groups if group.name in found)
 
 
 def refuse_ratios(method: str, ratios: Mapping[str, float] | None) -> None:

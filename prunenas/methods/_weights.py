@@ -46,7 +46,7 @@ def columns(
     for part in space.consumers(group.name):
         layer = network.get_submodule(part.layer)
         weight = layer.get_parameter("weight")
-        if is_depthwise(layer) or (gradients and weight.grad is None):
+        if gradients and weight.grad is None:
             continue
         values = weight.detach()
         if gradients and weight.grad is not None:
@@ -90,12 +90,6 @@ def inputs_first(layer: nn.Module, weight: Tensor) -> Tensor:
     if getattr(layer, "transposed", False):
         return weight
     return _swapped(weight, int(getattr(layer, "groups", 1)))
-
-
-def is_depthwise(layer: nn.Module) -> bool:
-    """Whether a layer filters each channel alone."""
-    blocks = int(getattr(layer, "groups", 1))
-    return blocks > 1 and blocks == getattr(layer, "in_channels", 0)
 
 
 def _swapped(weight: Tensor, blocks: int) -> Tensor:

@@ -48,6 +48,8 @@ class Dense:
         seed: Of initialisation and batch order.
         device: Where the training runs.
         report: Told of every epoch: what is trained ("dense network", ...) and its metrics.
+        progress: Told of every step of a search that trains nothing: what searches, steps done,
+            steps in all as far as is known, and the accuracy reached, in [0, 1].
     """
 
     space: Space
@@ -57,6 +59,7 @@ class Dense:
     seed: int = 0
     device: torch.device | str = "cpu"
     report: Callable[[str, EpochMetrics], None] | None = None
+    progress: Callable[[str, int, int, float], None] | None = None
 
     def network(self) -> nn.Module:
         """Return the dense network with fresh weights, on the CPU, in training mode."""
@@ -130,6 +133,15 @@ class Dense:
         except TrainingError:  # a device that can't train it has not trained it
             return None
         return None if entry is None else float(entry.meta["accuracy"])
+
+    def steps(self, what: str) -> Callable[[int, int, float], None]:
+        """Return what a search named ``what`` tells of its steps: done, in all, the accuracy."""
+
+        def tell(done: int, total: int, accuracy: float) -> None:
+            if self.progress is not None:
+                self.progress(what, done, total, accuracy)
+
+        return tell
 
     def _name(self, key: Mapping[str, Any] | None) -> str:
         return self.cache.key(

@@ -20,6 +20,7 @@ that a step saves is the same in all steps (from memory, the paper's shrinks). I
 come from the training split: the validation split is the study's.
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ from prunenas.training import evaluate
 _BATCH = 256  # images of the sample that are computed at once
 
 Judge = Callable[[dict[str, int]], tuple[float, float]]
-"""How good the network of these widths is; the larger, the better."""
+"""How good the network of these widths is: its accuracy, and what decides between equals."""
 
 
 @final
@@ -122,7 +123,8 @@ class NetAdapt(Method):
 
         groups = [group for group in space.groups if group.name in scores]
         saving = self.step * space.dense_flops
-        widths = filled(space, scores, adapted(space, groups, budget, saving, judge), budget)
+        found = adapted(space, groups, budget, saving, judge, dense.steps("netadapt"))
+        widths = filled(space, scores, found, budget)
         kept = ranked_channels(space, scores, widths)
         architecture = space.architecture(widths=widths, kept=kept)
         return Derivation(
@@ -137,7 +139,12 @@ class NetAdapt(Method):
 
 
 def adapted(
-    space: Space, groups: Collection[ChannelGroup], budget: int, saving: float, judge: Judge
+    space: Space,
+    groups: Collection[ChannelGroup],
+    budget: int,
+    saving: float,
+    judge: Judge,
+    tell: Callable[[int, int, float], None] = lambda done, total, accuracy: None,
 ) -> dict[str, int]:
     """Return the widths that the best proposals arrive at, the first within the budget.
 
@@ -147,10 +154,17 @@ def adapted(
         budget: In multiply-adds of one input.
         saving: What a step is to save of them.
         judge: Of proposals; of equals the first in the forward pass is kept.
+        tell: Told of each step: how many are done, how many there will be, and the accuracy.
     """
-    widths = dict(space.dense.widths)
-    while (missing := space.flops(widths) - budget) > 0:
-        widths = max(proposals(space, groups, widths, min(saving, missing)), key=judge)
+    widths, steps = dict(space.dense.widths), 0
+    missing = space.flops(widths) - budget
+    while missing > 0:
+        offered = proposals(space, groups, widths, min(saving, missing))
+        judged = [judge(each) for each in offered]
+        best = judged.index(max(judged))
+        widths, steps = offered[best], steps + 1
+        missing = space.flops(widths) - budget
+        tell(steps, steps + math.ceil(max(0, missing) / saving), judged[best][0])
     return widths
 
 
@@ -201,7 +215,7 @@ class Sample:
         """Draw at least so many images, up to whole batches, or all there are."""
         size = min(images, _BATCH)
         batches = dense.data.train.batches(size, seed=seed)
-        return cls(tuple(islice(batches, -(-images // size))))
+        return cls(tuple(islice(batches, math.ceil(images / size))))
 
     def __len__(self) -> int:
         """The number of images."""

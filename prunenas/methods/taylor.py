@@ -17,7 +17,7 @@ instead, and what it leaves of the budget is used up by the strongest channels t
 Differs from the paper: all channels are scored and cut at once, where the paper cuts some, trains on
 and scores again. Normalisation works by its running statistics (eval mode), so that nothing in the
 network changes. A group never loses its last channel; channels that a grouped layer cuts into blocks
-go one from each. Channels that no convolution or linear layer reads have score 0. The paper's
+go one from each. Groups that no convolution or linear layer reads stay whole. The paper's
 section and its rule for streams are given from memory.
 """
 
@@ -101,6 +101,7 @@ class Taylor(Method):
                 "threshold": threshold,
                 "channels_kept": share_kept(architecture, space.dense),
                 "dense_accuracy": trained.validation.accuracy,
+                "groups_unread": [g.name for g in space.groups if g.name not in every],
             },
             inherit=lambda: Inheritance(kept, space.inherit(trained.state, kept)),
         )
@@ -118,14 +119,16 @@ def gate_importance(
         batches: Images ``(N, C, H, W)`` and labels ``(N,)``; at least one.
 
     Returns:
-        float64 of shape ``(group width,)`` for each free group, on the CPU.
+        float64 of shape ``(group width,)`` for each free group that a layer reads, on the CPU.
     """
     device = next(network.parameters()).device
     network.eval()
     totals = {
         group.name: torch.zeros(group.width, dtype=torch.float64, device=device)
         for group in space.groups
+        if space.consumers(group.name)
     }
+    read = [group for group in space.groups if group.name in totals]
     count = 0
     # Convolutions that sum in the same order every time: equal seeds, equal scores.
     with cudnn.flags(enabled=True, deterministic=True):
@@ -133,7 +136,7 @@ def gate_importance(
             network.zero_grad()
             logits, _ = logits_of(network(images.to(device)), images=len(labels))
             functional.cross_entropy(logits, labels.to(device)).backward()  # type: ignore[no-untyped-call]
-            for group in space.groups:
+            for group in read:
                 gate = torch.zeros_like(totals[group.name])
                 for products in columns(space, group, network, gradients=True):
                     gate += products.sum(dim=1, dtype=torch.float64)

@@ -31,12 +31,16 @@ class StudyStarted:
 
 @dataclass(frozen=True)
 class DenseEpoch:
-    """An epoch of a training that methods learn from; ``what`` names it in words."""
+    """An epoch of a training that methods learn from, or a step of their search.
+
+    ``what`` names it in words, ``unit`` says which of the two.
+    """
 
     what: str
     epoch: int
     epochs: int
     accuracy: float
+    unit: str = "epoch"
 
 
 @dataclass(frozen=True)

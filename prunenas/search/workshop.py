@@ -95,6 +95,7 @@ class Workshop:
             seed=self.study.search.seed,
             device=self.device,
             report=self.dense_epoch,
+            progress=self.dense_step,
         )
 
     @classmethod
@@ -164,6 +165,10 @@ class Workshop:
         """Tell of an epoch of a training that trials rest on."""
         accuracy = metrics.validation.accuracy
         self.watch(DenseEpoch(what, metrics.epoch, self.study.train.epochs, accuracy))
+
+    def dense_step(self, what: str, done: int, total: int, accuracy: float) -> None:
+        """Tell of a step of a method's search."""
+        self.watch(DenseEpoch(what, done, total, accuracy, unit="step"))
 
 
 @dataclass

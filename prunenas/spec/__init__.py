@@ -6,7 +6,7 @@
 'group'
 """
 
-from prunenas.spec.laws import check_widths
+from prunenas.spec.laws import check_whole, check_widths
 from prunenas.spec.load import check, known_spaces, load_space, load_study
 from prunenas.spec.objective import Objective, SearchSection
 from prunenas.spec.recipe import load_recipe
@@ -30,6 +30,7 @@ __all__ = [
     "Study",
     "Widths",
     "check",
+    "check_whole",
     "check_widths",
     "known_spaces",
     "load_recipe",

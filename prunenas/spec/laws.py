@@ -9,13 +9,13 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from prunenas.architecture import Space
-from prunenas.errors import unknown
-from prunenas.methods import METHODS, Method
+from prunenas.errors import WidthError, unknown
+from prunenas.methods import METHODS, Method, groups_of
 from prunenas.spec.document import Document, Mistake, Place
 from prunenas.spec.mistakes import validate
 from prunenas.spec.objective import Objective
 from prunenas.spec.space import Domain, SearchSpace
-from prunenas.spec.study import default_domain, is_whole
+from prunenas.spec.study import MethodEntry, default_domain, is_whole
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,11 @@ def _entry(entry: Entry, kind: type[Method]) -> Iterator[Mistake]:
             f"widths are for methods that follow given ratios, but {entry.name} sets its own; "
             f"search its hyperparameters instead. Known: {', '.join(sorted(kind.model_fields))}"
         )
+    if "whole" in given.mapping() and entry.space.get("widths").value is not None:
+        yield given.get("whole").mistake(
+            f"widths are searched for {entry.name}, so its space says what stays whole: "
+            "`fixed: {GROUP: 1.0}` instead"
+        )
     for field in searched:
         domain = entry.space.get("method", field)
         if field in given.mapping():
@@ -132,8 +137,6 @@ def misfits(kind: type[Method], name: str, field: str, domain: Part) -> Iterator
 
 
 def _stranger(kind: type[Method], name: str, field: str) -> str:
-    if not kind.model_fields:
-        return f"{name} has no hyperparameters, but {field!r} is given"
     return unknown(f"{name} hyperparameter", field, kind.model_fields)
 
 
@@ -199,3 +202,21 @@ def check_widths(space: SearchSpace, model: Space) -> tuple[str, ...]:
         text = f"no channel group of {model.source} is left to search: all are fixed or can't vary"
         mistakes.append(space.locate(("widths",), text))
     return tuple(mistakes)
+
+
+def check_whole(entry: MethodEntry, model: Space) -> tuple[str, ...]:
+    """Return what keeps the layers that a method is to leave whole from being the model's.
+
+    Args:
+        entry: Of a study, as loaded.
+        model: The traced model.
+
+    Returns:
+        One line for the first name that is no layer, or nothing.
+    """
+    names = entry.hyperparameters.get("whole")
+    try:
+        groups_of(model, [str(name) for name in names] if isinstance(names, list) else [])
+    except WidthError as error:
+        return (f"{entry.name}: whole: {error}",)
+    return ()
