@@ -13,6 +13,7 @@ from spec_samples import STUDY, changed, inline, mistakes, write_sound_files
 
 from prunenas.architecture import own_models, torchvision_models
 from prunenas.errors import SpecError
+from prunenas.methods import METHODS
 from prunenas.spec import load_space
 from prunenas.training import Recipe
 
@@ -29,7 +30,7 @@ def test_the_study_that_the_mistakes_are_made_in_is_sound(folder: Path) -> None:
     assert mistakes(changed(5, "  - {name: network_slimming, space: slimming}")) == []
 
 
-METHOD_NAMES = "l1_norm, network_slimming, random, uniform"
+METHOD_NAMES = ", ".join(sorted(METHODS))
 SETS = "cifar10, cifar100, digits, fashion_mnist, image_folder, mnist5k"
 DATA = "channels, download, image_size, name, root, seed, train_limit, validation, workers"
 TRAIN = ", ".join(sorted(Recipe.model_fields))
@@ -179,15 +180,15 @@ def ratio(text: str) -> str:
         (5, "  - {name: taylor, with: {whole: conv1}}", "taylor: whole must be a list, but is "
          "'conv1'"),
         (5, "  - {name: network_slimming, with: {sparsty: 1e-4}}", "unknown "
-         "network_slimming hyperparameter 'sparsty' (did you mean 'sparsity'?). Known: keep, "
-         "scale_init, sparsity, whole"),
+         "network_slimming hyperparameter 'sparsty' (did you mean 'sparsity'?). Known: empty, "
+         "keep, scale_init, sparsity, whole"),
         (5, "  - {name: network_slimming, with: {keep: 1.5}}", "network_slimming: `keep <= 1` must "
          "hold, but it is 1.5"),
         (5, "  - {name: random, with: {low: 0.9, high: 0.1}}", "random: low <= high must hold, but "
          "low=0.9 and high=0.1"),
         (5, inline("{method: {sparsty: {}}}", "network_slimming"), "unknown network_slimming "
-         "hyperparameter 'sparsty' (did you mean 'sparsity'?). Known: keep, scale_init, sparsity, "
-         "whole"),
+         "hyperparameter 'sparsty' (did you mean 'sparsity'?). Known: empty, keep, "
+         "scale_init, sparsity, whole"),
         (5, inline("{method: {keep: {low: 0.1, high: 1.5}}}", "network_slimming"),
          "network_slimming: `keep <= 1` must hold, but it is 1.5"),
         (5, inline("{method: {keep: {choices: [0.5, -1]}}}", "network_slimming"),
@@ -213,7 +214,7 @@ def test_a_mistake_is_one_line_with_its_place(
         told = (
             "search_spaces/per_layer.yaml:1: widths are for methods that follow given ratios, but "
             "network_slimming sets its own; search its hyperparameters instead. "
-            "Known: keep, scale_init, sparsity, whole"
+            "Known: empty, keep, scale_init, sparsity, whole"
         )
         assert found == [told]
     else:
