@@ -16,12 +16,14 @@ from prunenas.methods._factors import (
     block_structures,
     channel_structures,
     fold,
+    path_structures,
     put_on,
     read,
     without_factors,
 )
 from prunenas.methods.sparse_structure import SparseStructure
 
+FIND = {"blocks": block_structures, "groups": path_structures, "channels": channel_structures}
 STILL = RECIPE.model_copy(update={"lr": 1e-12})
 HARSH = RECIPE.model_copy(update={"lr": 0.1, "epochs": 3, "schedule": "constant"})
 
@@ -101,13 +103,18 @@ def test_a_layer_without_normalisation_has_its_factors_itself() -> None:
 
 @pytest.mark.parametrize(
     ("network", "kind"),
-    [("resnet20", "blocks"), ("resnet20_b", "channels"), ("grouped", "channels"), ("concatenated", "channels")],
+    [
+        ("resnet20", "blocks"),
+        ("resnet20_b", "channels"),
+        ("grouped", "channels"),
+        ("concatenated", "channels"),
+        ("grouped", "groups"),
+    ],
 )
 def test_folded_factors_compute_what_factors_do(network: str, kind: str) -> None:
     here = space(network)
     whole, folded = (build(here.dense, seed=2, trust=True).eval() for _ in range(2))
-    find = block_structures if kind == "blocks" else channel_structures
-    found = find(here, whole)
+    found = FIND[kind](here, whole)
     put_on(whole, found)
     factors = whole.get_submodule("structure_factors")
     with torch.no_grad():
@@ -121,13 +128,13 @@ def test_folded_factors_compute_what_factors_do(network: str, kind: str) -> None
 
 def trained_with_factors(source: Dense, method: SparseStructure) -> nn.Module:
     """The very network that was trained, factors and all."""
-    find = block_structures if method.structures == "blocks" else channel_structures
-    found = find(source.space, source.network())
+    found = FIND[method.structures](source.space, source.network())
     trained = source.train(
         prepare=lambda network: pytest.fail("it was trained before"),
         key={
             "method": "sparse_structure",
             "sparsity": method.sparsity,
+            "kind": method.structures,
             "structures": [structure.name for structure in found],
         },
     )
@@ -187,6 +194,27 @@ def test_a_budget_takes_the_blocks_of_smallest_factor(tmp_path: Path) -> None:
         assert derived.architecture == rest
     with pytest.raises(BudgetError, match=f"{rest.flops:,}"):
         method.derive(source, flops=rest.flops - 1)
+
+
+def test_groups_at_zero_are_gone_and_nothing_changes(tmp_path: Path) -> None:
+    source = dense("grouped", tmp_path, recipe=HARSH)
+    method = SparseStructure(structures="groups", sparsity=0.25)
+    derived = method.derive(source)
+    whole = trained_with_factors(source, method)
+    values = whole.state_dict()["structure_factors.value"]
+    left = max(1, int((values > 0).sum()))
+    assert left < 4
+    small = build(derived.architecture, trust=True)
+    convolution = small.get_submodule("1.0")
+    assert isinstance(convolution, nn.Conv2d)
+    assert (convolution.in_channels, convolution.out_channels) == (2 * left, 4 * left)
+    assert convolution.groups == left
+    weights = derived.weights()
+    assert weights is not None
+    small.load_state_dict(weights)
+    images = torch.rand(5, 1, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(small.eval()(images), whole(images), rtol=1e-5, atol=1e-5)
 
 
 def test_auto_prefers_blocks(tmp_path: Path) -> None:

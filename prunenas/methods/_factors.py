@@ -1,12 +1,13 @@
 """Trainable factors on a network's structures: put on, stepped, read, multiplied into weights."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from prunenas.architecture import Space
+from prunenas.architecture.paths import grouped_paths
 from prunenas.methods._sites import Site, attach, block_sites, find_sites
 
 _HOLDER = "structure_factors"  # the module that is added to a network
@@ -43,6 +44,20 @@ def channel_structures(space: Space, network: nn.Module) -> tuple[Structure, ...
         for group, sites in find_sites(space, network).items()
         if _scales(network, (*sites.first, *sites.later))
     )
+
+
+def path_structures(space: Space, network: nn.Module) -> tuple[Structure, ...]:
+    """Return the grouped convolutions whose groups can be taken out; named by the layer."""
+    sites = find_sites(space, network)
+    width = {group.name: group.width for group in space.groups}
+    found = []
+    for paths in grouped_paths(space):
+        if paths.outputs in sites:
+            size = width[paths.outputs] // paths.count
+            places = (*sites[paths.outputs].first, *sites[paths.outputs].later)
+            whole = tuple(replace(site, repeat=size * site.repeat) for site in places)
+            found.append(Structure(paths.layer, paths.count, whole))
+    return tuple(structure for structure in found if _scales(network, structure.sites))
 
 
 def _scales(network: nn.Module, sites: Iterable[Site]) -> bool:
