@@ -173,7 +173,7 @@ ENTRIES: dict[Kind, Callable[[], list[dict[str, Any]]]] = {
 
 
 def _searched(method: "type[Method]") -> list[str]:
-    """Return what a study can search: ``widths``, where ratios are followed, and hyperparameters."""
+    """Return what a study can search: ``widths`` where ratios are followed, hyperparameters."""
     fields = [
         field
         for field, info in method.model_fields.items()

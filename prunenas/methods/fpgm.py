@@ -10,11 +10,11 @@ and each group keeps the filters of highest score. A group that several layers p
 stream, a depthwise convolution after its pointwise one) has one score for each channel: its filters
 in those layers are taken as one long vector, ``||F_i - F_j||^2 = sum_layers ||F_i - F_j||^2``.
 
-Differs from the paper: filters are chosen once, in the trained dense network, where the paper zeroes
-them after every epoch of its training and lets them grow back (as soft filter pruning does). Residual
-streams may be cut. Channels that a grouped layer cuts into blocks are ranked within each block, by
-their distances to all others. The layers' ratios are the search's; the paper gives all layers the
-same. The section's number is from memory.
+Differs from the paper: filters are chosen once, in the trained dense network, where the paper
+zeroes some after every epoch of its training and lets them grow back (as soft filter pruning does).
+Residual streams may be cut. Channels that a grouped layer cuts into blocks are ranked within each
+block, by their distances to all others. The layers' ratios are the search's; the paper gives all
+layers the same. The section's number is from memory.
 """
 
 from collections.abc import Collection, Mapping

@@ -7,16 +7,16 @@ usual, and one threshold is set over the scores of all its channels.
 A channel's score is the norm of the weights that go with it: its filters in all layers that make
 it, and the weights by which all layers read it. ``sum |w|`` (L1) or ``sqrt(sum w^2)`` (L2). Groups
 differ in how many weights a channel has, so scores are divided by their group's mean, or largest:
-after that a score says how a channel compares with its own group, and groups whose channels differ
-most lose most.
+then a score says how a channel compares with its own group, and groups whose channels differ most
+lose most.
 
-``keep`` is the share of all ranked channels that stay. With a FLOPs budget the threshold is bisected
-instead, and what it leaves of the budget is used up by the strongest channels that still fit.
+``keep`` is the share of all ranked channels that stay. With a FLOPs budget the threshold is
+bisected instead, and what it leaves of the budget is used up by the strongest channels that fit.
 
-Differs from the paper: no sparsity is trained into the groups. One norm is taken over all weights of
-a channel, where the paper's code averages over layers (as read in it; the paper's formula is a sum).
-Normalisation layers' scales and biases don't count. A group never loses its last channel; channels
-that a grouped layer cuts into blocks go one from each.
+Differs from the paper: no sparsity is trained into the groups. One norm is taken over all weights
+of a channel, where the paper's code (read in copies of it) averages over layers, and the paper sums
+(from memory). Normalisation layers' scales and biases don't count. A group never loses its last
+channel; channels that a grouped layer cuts into blocks go one from each.
 """
 
 from collections.abc import Collection, Mapping

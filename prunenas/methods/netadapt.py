@@ -8,10 +8,10 @@ inherits, on a fixed sample of training images, and the one of highest accuracy 
 the one of lowest loss). Steps go on until the budget is met; the last saves what is still missing.
 What it saved too much is used up by the strongest channels that still fit.
 
-A step of ``step`` times the dense FLOPs makes at most ``(1 - budget / dense) / step`` steps, rounded
-up. Where no group can save as much alone, each proposes all it has, and the one kept is used up: at
-most as many steps more as there are groups. So the search costs at most ``groups * (steps +
-groups)`` evaluations of ``images`` images; the figure is in its notes.
+Steps of ``step`` times the dense FLOPs are at most ``(1 - budget / dense) / step``, rounded up.
+Where no group can save as much alone, each proposes all it has, and the one kept is used up: at
+most as many steps more as there are groups. So the search costs at most
+``groups * (steps + groups)`` evaluations of ``images`` images; how many is in its notes.
 
 Differs from the paper: cost is FLOPs, not a measured latency. Proposals aren't fine-tuned before
 they are compared, nor is the network at the end: only its architecture is wanted. Channels are
@@ -65,7 +65,7 @@ class NetAdapt(Method):
         0.05,
         gt=0,
         le=1,
-        description="Share of the dense network's FLOPs that a step saves. Half of it, twice the time.",
+        description="Share of the dense network's FLOPs that a step saves; half: twice the time.",
         json_schema_extra={"search": {"low": 0.02, "high": 0.2, "log": True}},
     )
     images: int = Field(
@@ -174,34 +174,25 @@ def proposals(
     """Return each group's smallest cut that saves so many FLOPs; where none can, all each has."""
     enough, most = [], []
     for group in groups:
-        narrower = range(widths[group.name] - group.divisor, 0, -group.divisor)
-        if not narrower:
-            continue
-        options = Options(space, widths, group.name, saving)
-        index = bisect_left(narrower, True, key=options.saves_enough)
-        if index < len(narrower):
-            enough.append(options.at(narrower[index]))
-        else:
-            most.append(options.at(narrower[-1]))
+        if widths[group.name] > group.divisor:
+            proposal = smallest_cut(space, group, widths, saving)
+            saved = space.flops(widths) - space.flops(proposal)
+            (enough if saved >= saving else most).append(proposal)
     return enough or most
 
 
-@dataclass(frozen=True)
-class Options:
-    """The cuts of one group, named, and what they must save."""
+def smallest_cut(
+    space: Space, group: ChannelGroup, widths: Mapping[str, int], saving: float
+) -> dict[str, int]:
+    """Return all widths after the smallest cut of a group that saves enough, or the deepest."""
+    before = space.flops(widths)
+    narrower = range(widths[group.name] - group.divisor, 0, -group.divisor)
 
-    space: Space
-    widths: Mapping[str, int]
-    group: str
-    saving: float
+    def saves_enough(width: int) -> bool:
+        return before - space.flops({**widths, group.name: width}) >= saving
 
-    def at(self, width: int) -> dict[str, int]:
-        """All widths after the cut to this one."""
-        return {**self.widths, self.group: width}
-
-    def saves_enough(self, width: int) -> bool:
-        """Whether that cut saves enough; if so, deeper ones do, too."""
-        return self.space.flops(self.widths) - self.space.flops(self.at(width)) >= self.saving
+    index = bisect_left(narrower[:-1], True, key=saves_enough)  # deeper cuts save no less
+    return {**widths, group.name: narrower[index]}
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,18 @@ scores of all its channels.
 A channel's score is what the loss changes, to first order and squared, when the channel goes: with
 a gate z = 1 on the channel, ``(dE/dz)^2``, E the cross-entropy of one batch of training images, and
 the mean of that over a sample of batches. No gate is built: it would scale the inputs that other
-layers read the channel from, so ``dE/dz = sum g * w`` over the weights w that read it in all layers,
-with their gradients g. Behind ReLU, that is the paper's gate before it, for ReLU(z x) = z ReLU(x).
-A residual stream's gate is shared by all layers that read it, as the paper sums contributions.
+layers read the channel from, so ``dE/dz = sum g * w`` over the weights w that read it in all
+layers, with their gradients g. Behind ReLU, that is the paper's gate before it, for ReLU(z x) =
+z ReLU(x). A residual stream's gate is shared by all layers that read it, as the paper sums
+contributions.
 
-``keep`` is the share of all ranked channels that stay. With a FLOPs budget the threshold is bisected
-instead, and what it leaves of the budget is used up by the strongest channels that still fit.
+``keep`` is the share of all ranked channels that stay. With a FLOPs budget the threshold is
+bisected instead, and what it leaves of the budget is used up by the strongest channels that fit.
 
-Differs from the paper: all channels are scored and cut at once, where the paper cuts some, trains on
-and scores again. Normalisation works by its running statistics (eval mode), so that nothing in the
-network changes. A group never loses its last channel; channels that a grouped layer cuts into blocks
-go one from each. Groups that no convolution or linear layer reads stay whole. The paper's
+Differs from the paper: all channels are scored and cut at once, where the paper cuts some, trains
+on and scores again. Normalisation works by its running statistics (eval mode), so that nothing in
+the network changes. A group never loses its last channel; channels that a grouped layer cuts into
+blocks go one from each. Groups that no convolution or linear layer reads stay whole. The paper's
 section and its rule for streams are given from memory.
 """
 
@@ -61,7 +62,7 @@ class Taylor(Method):
     batches: int = Field(
         30,
         ge=1,
-        description="Batches of training images that are scored, of the recipe's size; at most all.",
+        description="Batches of training images to score by, of the recipe's size; at most all.",
         json_schema_extra={"search": {"low": 10, "high": 100}},
     )
 
@@ -135,7 +136,8 @@ def gate_importance(
         for images, labels in batches:
             network.zero_grad()
             logits, _ = logits_of(network(images.to(device)), images=len(labels))
-            functional.cross_entropy(logits, labels.to(device)).backward()  # type: ignore[no-untyped-call]
+            loss = functional.cross_entropy(logits, labels.to(device))
+            loss.backward()  # type: ignore[no-untyped-call]
             for group in read:
                 gate = torch.zeros_like(totals[group.name])
                 for products in columns(space, group, network, gradients=True):
