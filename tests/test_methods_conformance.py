@@ -69,8 +69,7 @@ def test_derives_an_architecture_that_builds_and_counts(
 @every_method
 def test_equal_seeds_give_equal_architectures(method: str, tmp_path: Path) -> None:
     first, second = (
-        made(method).derive(dense("vgg_mini", tmp_path / cache), seed=7)
-        for cache in ("one", "two")
+        made(method).derive(dense("vgg_mini", tmp_path / cache), seed=7) for cache in ("one", "two")
     )
     assert first.architecture.digest == second.architecture.digest
     assert first.notes == second.notes

@@ -58,9 +58,7 @@ def test_a_budget_is_used_up_in_the_order_of_scores(network: str, share: float) 
 
 def test_equal_scores_are_split_by_a_budget_in_the_order_of_the_network() -> None:
     here = space("vgg_mini")
-    scores = {
-        group.name: torch.ones(group.width, dtype=torch.float64) for group in here.groups
-    }
+    scores = {group.name: torch.ones(group.width, dtype=torch.float64) for group in here.groups}
     budget = here.dense.flops // 2
     assert widths_above(here, scores, budget_threshold(here, scores, budget)) == {
         group.name: 1 for group in here.groups

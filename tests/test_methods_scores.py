@@ -156,9 +156,7 @@ def numbers(network: str, name: str, channel: int) -> np.ndarray:
         ("transposed", "1"),
     ],
 )
-def test_all_coupled_weights_count_once(
-    network: str, name: str, norm: str, normalise: str
-) -> None:
+def test_all_coupled_weights_count_once(network: str, name: str, norm: str, normalise: str) -> None:
     here = space(network)
     group = next(group for group in here.groups if group.name == name)
     norms = np.array(

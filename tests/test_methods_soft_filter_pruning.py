@@ -46,7 +46,7 @@ def test_exactly_the_shortest_filters_are_zeroed() -> None:
 
 
 def test_a_stream_is_ranked_by_all_its_layers_together() -> None:
-    here = space("resnet20")
+    here = space("resnet20_b")
     network = build(here.dense, seed=1)
     group = here.groups[0]
     layers = [part.layer for part in here.producers(group.name)]
@@ -70,13 +70,10 @@ def test_each_block_of_a_grouped_layer_keeps_as_many(network: str) -> None:
 
 
 def test_a_zeroed_filter_grows_back(tmp_path: Path) -> None:
-    # The first filter starts as the shortest, and is zeroed before the first epoch. The others can
-    # hardly move, so that the end of an epoch ranks the grown one among them.
     source = dense("grouped", tmp_path, recipe=LONGER)
     here, widths = source.space, half("grouped")
     network = source.network()
     group = here.groups[0]
-    (part,) = here.producers(group.name)
     zero_shortest(here, network, widths)
     zeroed = set((filter_lengths(here, group, network) == 0).nonzero().flatten().tolist())
     network.train()

@@ -77,7 +77,9 @@ def test_what_is_done_after_each_epoch_is_resumed_with_the_best_one(tmp_path: Pa
     training = train(resumed, DATA, RECIPE, seed=1, checkpoint=tmp_path / "a.pt", **hooks)
     assert same_state(whole, resumed)
     assert figures(training) == figures(expected)
-    assert training.validation == max(training.curve, key=lambda e: e.validation.accuracy).validation
+    assert (
+        training.validation == max(training.curve, key=lambda e: e.validation.accuracy).validation
+    )
 
 
 def test_the_very_network_that_was_interrupted_can_go_on(tmp_path: Path) -> None:
@@ -115,7 +117,9 @@ def test_a_finished_training_is_only_read_back(tmp_path: Path) -> None:
     assert same_state(first, again)
 
 
-@pytest.mark.parametrize("change", ["seed", "recipe", "epochs", "data", "penalty", "after_epoch", "keep_best"])
+@pytest.mark.parametrize(
+    "change", ["seed", "recipe", "epochs", "data", "penalty", "after_epoch", "keep_best"]
+)
 def test_another_trainings_checkpoint_is_not_taken_up(tmp_path: Path, change: str) -> None:
     interrupted(tmp_path / "a.pt")
     recipe = RECIPE.model_copy(update={"lr": 0.05}) if change == "recipe" else RECIPE

@@ -63,7 +63,8 @@ def find_sites(space: Space, network: nn.Module) -> dict[str, Sites]:
         own = {part.layer: part for part in norms}
         behind = [seen.behind(part.layer, own) for part in producers]
         first = dict.fromkeys(
-            part if norm is None else own[norm] for part, norm in zip(producers, behind, strict=True)
+            part if norm is None else own[norm]
+            for part, norm in zip(producers, behind, strict=True)
         )
         # A channel selection's channels are made by no layer but read off a normalisation.
         first = first or dict.fromkeys(norms)

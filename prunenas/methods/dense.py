@@ -102,8 +102,7 @@ class Dense:
         special = _Special(prepare, penalty, after_epoch, keep_best)
         if key is None and special != _Special():
             raise MethodError(
-                "a special training must have a key to be stored under, "
-                f"but {what!r} has none"
+                f"a special training must have a key to be stored under, but {what!r} has none"
             )
         name = self._name(key)
         with self.cache.lock(KIND, name):

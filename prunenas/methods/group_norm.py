@@ -29,6 +29,7 @@ from prunenas.methods._ranking import ranked_channels, ranked_widths
 from prunenas.methods._weights import Norm, Normaliser, group_norms
 from prunenas.methods.dense import Dense
 
+
 @final
 class GroupNorm(Method):
     """Channels with the smallest norm over all their coupled weights go, wherever they are."""

@@ -18,18 +18,19 @@ layers alone would let it go.
 A network with channel selection layers (``preresnet164``, ``densenet40``) keeps its streams whole
 and selects after each normalisation, as the paper's do.
 
-A layer all of whose channels are below the threshold keeps its strongest one (with a divisor: one of
-each block), where the paper's network can no longer be built and the authors advise a mask. With
-``empty: drop`` a residual branch with such a layer is taken out instead, which is what the mask comes
-to: nothing of the stream passes through it any more. The constant that its later shifts may still
-add goes with it, so weights that are inherited then compute the same only up to such constants.
-Outside of residual branches there is no network without the layer.
+A layer all of whose channels are below the threshold keeps its strongest one (with a divisor: one
+of each block), where the paper's network can no longer be built and the authors advise a mask. With
+``empty: drop`` a residual branch with such a layer is taken out instead, which is what the mask
+comes to: nothing of the stream passes through it any more. The constant that its later shifts may
+still add goes with it, so weights that are inherited then compute the same only up to such
+constants. Outside of residual branches there is no network without the layer.
 
-Differs from the paper: the residual streams of other networks can be cut. Kept counts are rounded up to the divisor. Layers whose scales no decision reads
-(those of frozen groups) are neither penalised nor initialised; scales of layer and group
-normalisation count as batch normalisation's. Groups without a normalisation layer stay full. Those
-of `whole` do, too: they are trained like any other, and no threshold counts their scales. ``keep =
-1`` keeps all, where the paper's rule loses the smallest.
+Differs from the paper: the residual streams of other networks can be cut. Kept counts are rounded
+up to the divisor. Layers whose scales no decision reads (those of frozen groups) are neither
+penalised nor initialised; scales of layer and group normalisation count as batch normalisation's.
+Groups without a normalisation layer stay full. Those of `whole` do, too: they are trained like any
+other, and no threshold counts their scales. ``keep = 1`` keeps all, where the paper's rule loses
+the smallest.
 """
 
 from bisect import bisect_left

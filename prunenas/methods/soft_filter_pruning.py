@@ -4,9 +4,9 @@ He, Kang, Dong, Fu, Yang, "Soft Filter Pruning for Accelerating Deep Convolution
 IJCAI 2018, section 3 (algorithm 1). Predefined: how many filters each layer keeps is given, so
 nothing is trained before the weights are asked for. Then the dense network is trained with these
 widths in mind: before the first epoch and after each one the filters of smallest L2 norm are set to
-zero, and all of them, the zeroed too, go on training: a filter that should not have gone grows back.
-What is inherited are the filters that are not zero after the epoch of highest validation accuracy,
-which is measured on the zeroed network.
+zero, and all of them, the zeroed too, go on training: a filter that should not have gone grows
+back. What is inherited are the filters that are not zero after the epoch of highest validation
+accuracy, which is measured on the zeroed network.
 
 A group that several layers produce (a residual stream, a depthwise convolution after its pointwise
 one) has one norm for each channel: that of all weights behind it. They are zeroed together.
@@ -16,11 +16,11 @@ normalisation that follows. The paper zeroes convolutions alone, so that the zer
 computes a constant where the cut one computes nothing; here both compute the same, and the accuracy
 that chooses the epoch is that of what is inherited. Filters grow back all the same, since the
 normalisation's scale stays. Each group has its own ratio where the paper's is the same for all, and
-linear layers and residual streams can be cut too; name a layer in `whole` to leave it so. Counts are
-rounded as the search space rounds them, not down. Channels that a grouped layer cuts into blocks are
-ranked within each. Channel selections are evenly spaced: no filter says which they should be, and
-nothing is zeroed for them. The recipe is the study's; the form that starts from a trained network is
-not offered.
+linear layers and residual streams can be cut too; name a layer in `whole` to leave it so. Counts
+are rounded as the search space rounds them, not down. Channels that a grouped layer cuts into
+blocks are ranked within each. Channel selections are evenly spaced: no filter says which they
+should be, and nothing is zeroed for them. The recipe is the study's; the form that starts from a
+trained network is not offered.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,12 +1,12 @@
 """Sparse structure selection.
 
-Huang, Wang, "Data-Driven Sparse Structure Selection for Deep Neural Networks", ECCV 2018, section 3.
-Automatic: each structure's output is multiplied by a factor that starts at 1 and is trained with the
-network under an L1 penalty; structures whose factor has come to 0 are taken out. A structure is a
-residual branch (``blocks``: its stream, or the stream's projection, goes on without it), a group of a
-grouped convolution (``groups``, as in ResNeXt) or a channel (``channels``, the paper's neurons). The
-factors that stay are multiplied into the weights, so that the smaller network computes what the
-trained one does.
+Huang, Wang, "Data-Driven Sparse Structure Selection for Deep Neural Networks", ECCV 2018, section
+3. Automatic: each structure's output is multiplied by a factor that starts at 1 and is trained with
+the network under an L1 penalty; structures whose factor has come to 0 are taken out. A structure is
+a residual branch (``blocks``: its stream, or the stream's projection, goes on without it), a group
+of a grouped convolution (``groups``, as in ResNeXt) or a channel (``channels``, the paper's
+neurons). The factors that stay are multiplied into the weights, so that the smaller network
+computes what the trained one does.
 
 The factors alone are stepped by accelerated proximal gradient (the paper's APG-NAG, its section
 3.3): with learning rate ``lr``, momentum ``m``, gradient ``g`` and penalty ``s``::
@@ -17,8 +17,8 @@ The factors alone are stepped by accelerated proximal gradient (the paper's APG-
     f' = max(z + m * v', 0)
 
 With a FLOPs budget the structures are taken out in the order of their factors, the smallest first,
-until the network is within it: blocks and groups one by one, of equals the first in the forward pass;
-channels as ``_ranking`` says.
+until the network is within it: blocks and groups one by one, of equals the first in the forward
+pass; channels as ``_ranking`` says.
 
 Differs from the paper: the cut at 0 in the last line is the released code's. Momentum is the
 recipe's. A residual branch's factor is applied, and multiplied in, at its last normalisation,

@@ -10,21 +10,23 @@ and its loss are
     task loss + strength (target - R / R of all gates open)^2
 
 with R the FLOPs or parameters that the sums of the gates make. The sawtooth ``s`` lies in [0, 1/M)
-and has slope 1, so that for large M the gate is ``b`` and its derivative ``g``: what is computed here
-is that limit, exactly 0 or 1 going forward and ``g`` going back. A closed gate keeps its gradient
-and can open again. The channels of a group (a residual stream) share their gates, which act behind
-the normalisation that follows the layer that makes them, so that cutting changes nothing.
+and has slope 1, so that for large M the gate is ``b`` and its derivative ``g``: what is computed
+here is that limit, exactly 0 or 1 going forward and ``g`` going back. A closed gate keeps its
+gradient and can open again. The channels of a group (a residual stream) share their gates, which
+act behind the normalisation that follows the layer that makes them, so that cutting changes
+nothing.
 
 After ``freeze`` of the epochs the gates are decided, in the order of their weights: the highest are
 opened as long as they fit in the target, which so is met to the channel; the rest of the training
 adapts the weights to them. A FLOPs budget takes the place of the target.
 
-Differs from the paper: its text could not be read. The gate's formula is that of secondary pages and
-the patent (US 2021/0383190 A1); the threshold 0, the squared loss on the ratio, one ``g`` for both
-are from memory; strength, rate, momentum 0.9, start (normal, 0.1 +- 0.001), the bump and the freeze
-with its decision are choices of our own. The highest gate of a group never closes, where a network
-could die. Channels that a grouped layer cuts into blocks share a gate with those at their place in
-the other blocks. Groups whose layers don't run as modules, and those of ``whole``, have no gates.
+Differs from the paper: its text could not be read. The gate's formula is that of secondary pages
+and the patent (US 2021/0383190 A1); the threshold 0, the squared loss on the ratio, one ``g`` for
+both are from memory; strength, rate, momentum 0.9, start (normal, 0.1 +- 0.001), the bump and the
+freeze with its decision are choices of our own. The highest gate of a group never closes, where a
+network could die. Channels that a grouped layer cuts into blocks share a gate with those at their
+place in the other blocks. Groups whose layers don't run as modules, and those of ``whole``, have no
+gates.
 """
 
 from collections.abc import Collection, Mapping
