@@ -84,6 +84,10 @@ class Factors(nn.Module):
         self.value = nn.Parameter(torch.ones(total))
         self.register_buffer("velocity", torch.zeros(total))
 
+    def forward(self, signal: Tensor) -> Tensor:
+        """Pass on what comes, where a network runs all its children in turn."""
+        return signal
+
     @torch.no_grad()
     def step(self, lr: float, sparsity: float, momentum: float) -> None:
         """Take a step of accelerated proximal gradient, and leave the optimiser nothing to do.
