@@ -25,7 +25,7 @@ from prunenas.methods.sparse_structure import SparseStructure
 
 FIND = {"blocks": block_structures, "groups": path_structures, "channels": channel_structures}
 STILL = RECIPE.model_copy(update={"lr": 1e-12})
-HARSH = RECIPE.model_copy(update={"lr": 0.1, "epochs": 3, "schedule": "constant"})
+HARSH = RECIPE.model_copy(update={"lr": 0.1, "epochs": 2, "schedule": "constant"})
 
 
 def test_three_steps_equal_the_papers_formula_in_numpy() -> None:
@@ -147,12 +147,12 @@ def trained_with_factors(source: Dense, method: SparseStructure) -> nn.Module:
 @pytest.mark.parametrize("network", ["resnet20", "resnet20_b"])
 def test_blocks_at_zero_are_gone_and_nothing_changes(network: str, tmp_path: Path) -> None:
     source = dense(network, tmp_path, recipe=HARSH)
-    method = SparseStructure(structures="blocks", sparsity=0.5)
+    method = SparseStructure(structures="blocks", sparsity=0.3)
     derived = method.derive(source)
     whole = trained_with_factors(source, method)
     values = whole.state_dict()["structure_factors.value"]
     gone = [b.name for b, value in zip(source.space.blocks, values, strict=True) if value == 0]
-    assert gone
+    assert 0 < len(gone) < len(source.space.blocks)
     assert derived.notes["factors_at_zero"] == len(gone)
     assert set(derived.architecture.removed) == set(gone)
     small = build(derived.architecture, trust=True)
@@ -164,10 +164,14 @@ def test_blocks_at_zero_are_gone_and_nothing_changes(network: str, tmp_path: Pat
         torch.testing.assert_close(small.eval()(images), whole(images), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", ["vgg_mini", "resnet20_b", "transposed"])
-def test_channels_at_zero_are_gone_and_nothing_changes(network: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("network", "sparsity"), [("vgg_mini", 0.3), ("resnet20_b", 0.3), ("transposed", 0.27)]
+)
+def test_channels_at_zero_are_gone_and_nothing_changes(
+    network: str, sparsity: float, tmp_path: Path
+) -> None:
     source = dense(network, tmp_path, recipe=HARSH)
-    method = SparseStructure(structures="channels", sparsity=0.25)
+    method = SparseStructure(structures="channels", sparsity=sparsity)
     derived = method.derive(source)
     whole = trained_with_factors(source, method)
     assert derived.notes["factors_at_zero"] > 0
@@ -198,7 +202,7 @@ def test_a_budget_takes_the_blocks_of_smallest_factor(tmp_path: Path) -> None:
 
 def test_groups_at_zero_are_gone_and_nothing_changes(tmp_path: Path) -> None:
     source = dense("grouped", tmp_path, recipe=HARSH)
-    method = SparseStructure(structures="groups", sparsity=0.25)
+    method = SparseStructure(structures="groups", sparsity=0.3)
     derived = method.derive(source)
     whole = trained_with_factors(source, method)
     values = whole.state_dict()["structure_factors.value"]
