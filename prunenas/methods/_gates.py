@@ -15,6 +15,10 @@ HOLDER = "channel_gates"
 
 Shape = Literal["constant", "bump"]
 
+LEAK = 5e-6
+"""What a closed gate lets through in training: the middle of the paper's sawtooth, whose top is
+1 / M = 1e-5. Behind a gate of exactly 0 a ReLU would have no gradient, and so the gate none."""
+
 
 def shaped(weights: Tensor, shape: Shape) -> Tensor:
     """Return the derivative that a gate shows at its weight: 1, or ``4 s (1 - s)``.
@@ -29,20 +33,20 @@ def shaped(weights: Tensor, shape: Shape) -> Tensor:
 
 class _Gate(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, opened: Tensor, shape: Shape) -> Tensor:
+    def forward(ctx: Any, weights: Tensor, opened: Tensor, shape: Shape, leak: float) -> Tensor:
         ctx.save_for_backward(weights)
         ctx.shape = shape
-        return opened.to(weights.dtype)
+        return torch.where(opened, 1.0, leak).to(weights.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
         (weights,) = ctx.saved_tensors
-        return gradient * shaped(weights, ctx.shape), None, None
+        return gradient * shaped(weights, ctx.shape), None, None, None
 
 
-def gated(weights: Tensor, shape: Shape = "constant") -> Tensor:
-    """Return 1 for each weight above 0, else 0, with the derivative ``shaped``; any shape."""
-    values: Tensor = _Gate.apply(weights, weights > 0, shape)  # type: ignore[no-untyped-call]
+def gated(weights: Tensor, shape: Shape = "constant", leak: float = 0.0) -> Tensor:
+    """Return 1 for each weight above 0, else ``leak``, with the derivative ``shaped``."""
+    values: Tensor = _Gate.apply(weights, weights > 0, shape, leak)  # type: ignore[no-untyped-call]
     return values
 
 
@@ -97,7 +101,8 @@ class Gates(nn.Module):
     def of(self, group: str) -> Tensor:
         """Return a group's gates, one for each channel: shape ``(group width,)``."""
         weights = self.weight[self.places[group]]
-        values: Tensor = _Gate.apply(weights, opened(weights), self.shape)  # type: ignore[no-untyped-call]
+        leak = LEAK if self.training else 0.0
+        values: Tensor = _Gate.apply(weights, opened(weights), self.shape, leak)
         return values.repeat(self.divisors[group])
 
     def kept(self) -> dict[str, Tensor]:
