@@ -10,6 +10,8 @@ from prunenas.architecture import ChannelGroup, Space
 from prunenas.architecture.space import Cost
 from prunenas.methods._sites import Site, attach
 
+_NEAR = 0.005  # as a share of the budget
+
 HOLDER = "channel_gates"
 """Name of the module that is added to a network."""
 
@@ -185,7 +187,9 @@ def fitting(
 ) -> dict[str, Tensor]:
     """Return which gates are open, bool by group, when the highest are as long as they fit.
 
-    The highest gate of each group is open whatever the budget; of equals the first.
+    The highest gate of each group is open whatever the budget; of equals the first. Where this
+    leaves more than half a per cent of the budget, since the dearest channels don't fit, one of
+    them is opened before the others if that comes closer.
 
     Args:
         space: Of the dense network.
@@ -195,22 +199,34 @@ def fitting(
         budget: What must not be exceeded.
     """
     divisors = {group.name: group.divisor for group in groups}
-    first = {name: int(own.argmax()) for name, own in weights.items()}
+    order = {name: own.argsort(descending=True, stable=True) for name, own in weights.items()}
+
+    def widened(first: Mapping[str, int]) -> dict[str, int]:
+        """Gates open in each group, the highest first, from these many on."""
+        opened = {**dict.fromkeys(weights, 1), **first}
+        widths = {name: number * divisors[name] for name, number in opened.items()}
+        rest = [
+            (-float(weights[name][index]), name)
+            for name, indices in order.items()
+            for index in indices[opened[name] :]
+        ]
+        for _, name in sorted(rest, key=lambda gate: gate[0]):
+            wider = {**widths, name: widths[name] + divisors[name]}
+            if count(space, wider, cost) <= budget:
+                widths = wider
+        return widths
+
+    best = start = widened({})
+    for name, own in weights.items():
+        more = start[name] // divisors[name] + 1
+        if count(space, best, cost) >= (1 - _NEAR) * budget or more > len(own):
+            continue
+        trial = widened({name: more})
+        if count(space, best, cost) < count(space, trial, cost) <= budget:
+            best = trial
     found = {name: torch.zeros(len(own), dtype=torch.bool) for name, own in weights.items()}
-    for name, index in first.items():
-        found[name][index] = True
-    widths = dict(divisors)
-    rest = [
-        (-value, name, index)
-        for name, own in weights.items()
-        for index, value in enumerate(own.tolist())
-        if index != first[name]
-    ]
-    for _, name, index in sorted(rest, key=lambda gate: gate[0]):
-        wider = {**widths, name: widths[name] + divisors[name]}
-        if count(space, wider, cost) <= budget:
-            widths = wider
-            found[name][index] = True
+    for name, mask in found.items():
+        mask[order[name][: best[name] // divisors[name]]] = True
     return found
 
 

@@ -10,7 +10,7 @@ and its loss are
     task loss + strength (target - R / R of all gates open)^2
 
 with R the FLOPs or parameters that the sums of the gates make. The sawtooth ``s`` lies in [0, 1/M)
-and has slope 1, so that for large M the gate is ``b`` and its derivative ``g``: which is what is
+and has slope 1, so that for large M the gate is ``b`` and its derivative ``g``, which is what is
 computed here. In training a closed gate lets 5e-6 through, the middle of the sawtooth at M = 1e5:
 behind a 0 a ReLU would have no gradient, while so a closed gate keeps its own and can open again.
 The channels of a group (a residual stream) share their gates, which act behind the normalisation
