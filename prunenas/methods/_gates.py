@@ -48,7 +48,7 @@ class _Gate(torch.autograd.Function):
 
 def gated(weights: Tensor, shape: Shape = "constant", leak: float = 0.0) -> Tensor:
     """Return 1 for each weight above 0, else ``leak``, with the derivative ``shaped``."""
-    values: Tensor = _Gate.apply(weights, weights > 0, shape, leak)  # type: ignore[no-untyped-call]
+    values: Tensor = _Gate.apply(weights, weights > 0, shape, leak)
     return values
 
 

@@ -188,8 +188,9 @@ def _axis(layer: nn.Module, output: Any) -> int | None:
     if not isinstance(output, Tensor) or output.dim() < 2:
         return None
     size = _sized(layer)
-    last_first = (-1, 1) if isinstance(layer, (nn.Linear, nn.LayerNorm)) else (1, -1)
-    return next((axis for axis in last_first if output.shape[axis] == size), None)
+    shape: list[int] = list(output.shape)
+    order = (-1, 1) if isinstance(layer, (nn.Linear, nn.LayerNorm)) else (1, -1)
+    return next((axis for axis in order if shape[axis] == size), None)
 
 
 def _sized(layer: nn.Module) -> int | None:

@@ -11,16 +11,18 @@ accuracy, which is measured on the zeroed network.
 A group that several layers produce (a residual stream, a depthwise convolution after its pointwise
 one) has one norm for each channel: that of all weights behind it. They are zeroed together.
 
-Differs from the paper: with a filter go its bias, and its shift and running mean in the
-normalisation that follows. The paper zeroes convolutions alone, so that the zeroed network still
-computes a constant where the cut one computes nothing; here both compute the same, and the accuracy
-that chooses the epoch is that of what is inherited. Filters grow back all the same, since the
-normalisation's scale stays. Each group has its own ratio where the paper's is the same for all, and
-linear layers and residual streams can be cut too; name a layer in `whole` to leave it so. Counts
-are rounded as the search space rounds them, not down. Channels that a grouped layer cuts into
-blocks are ranked within each. Channel selections are evenly spaced: no filter says which they
-should be, and nothing is zeroed for them. The recipe is the study's; the form that starts from a
-trained network is not offered.
+Differs from the paper: a layer's bias goes with its filter. Each group has its own ratio where the
+paper's is the same for all, and linear layers and residual streams can be cut too; name a layer in
+`whole` to leave it so. Counts are rounded as the search space rounds them, not down. Channels that
+a grouped layer cuts into blocks are ranked within each. Channel selections are evenly spaced: no
+filter says which they should be, and nothing is zeroed for them. The recipe is the study's; the
+form that starts from a trained network is not offered.
+
+As in the paper nothing but filters is zeroed: behind a normalisation a zeroed filter still comes
+out as a constant, without which a ReLU would have no gradient and the filter could not grow back.
+The cut network lacks these constants, so that it computes what the zeroed one does with their
+shifts and running means at zero, and its accuracy before fine-tuning may lie below the one that
+chose the epoch.
 """
 
 from collections.abc import Collection, Mapping
@@ -105,10 +107,7 @@ def train_softly(dense: Dense, widths: Mapping[str, int]) -> Trained:
 
 @torch.no_grad()
 def zero_shortest(space: Space, network: nn.Module, widths: Mapping[str, int]) -> None:
-    """Zero each group's filters of smallest L2 norm, in place; ``widths`` of them stay.
-
-    With a filter go its bias, and its shift and running mean in the normalisations over it.
-    """
+    """Zero each group's filters of smallest L2 norm, in place; ``widths`` of them stay."""
     for group in space.groups:
         if widths[group.name] == group.width or not space.producers(group.name):
             continue
@@ -117,11 +116,6 @@ def zero_shortest(space: Space, network: nn.Module, widths: Mapping[str, int]) -
         for part in space.producers(group.name):
             entries = part.start + gone.repeat_interleave(part.repeat).nonzero().flatten()
             _zero_rows(network.get_submodule(part.layer), entries)
-        for part in space.norms(group.name):
-            entries = part.start + gone.repeat_interleave(part.repeat).nonzero().flatten()
-            norm = network.get_submodule(part.layer)
-            _zero_entries(getattr(norm, "bias", None), entries)
-            _zero_entries(getattr(norm, "running_mean", None), entries)
 
 
 def longest(space: Space, group: ChannelGroup, network: nn.Module, width: int) -> Tensor:
@@ -152,9 +146,6 @@ def _zero_rows(layer: nn.Module, entries: Tensor) -> None:
         split[entries // size, :, entries % size] = 0.0
     else:
         weight[entries] = 0.0
-    _zero_entries(getattr(layer, "bias", None), entries)
-
-
-def _zero_entries(vector: Tensor | None, entries: Tensor) -> None:
-    if vector is not None:
-        vector[entries.to(vector.device)] = 0.0
+    bias = getattr(layer, "bias", None)
+    if bias is not None:
+        bias[entries] = 0.0

@@ -172,7 +172,8 @@ class SparseStructure(Method):
 
     def _free(self, space: Space) -> list[Block]:
         """The blocks without a layer that `whole` names."""
-        layers = [layer for group in (*space.groups, *space.frozen) for layer in group.layers]
+        layers = [layer for group in space.groups for layer in group.layers]
+        layers += [layer for group in space.frozen for layer in group.layers]
         named = [
             layer
             for layer in layers
