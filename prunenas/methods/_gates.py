@@ -41,7 +41,7 @@ class _Gate(torch.autograd.Function):
         return torch.where(opened, 1.0, leak).to(weights.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (weights,) = ctx.saved_tensors
         return gradient * shaped(weights, ctx.shape), None, None, None
 
