@@ -198,7 +198,7 @@ def _sized(layer: nn.Module) -> int | None:
     for name in ("out_channels", "out_features", "num_features", "num_channels"):
         if hasattr(layer, name):
             return int(getattr(layer, name))
-    shape = getattr(layer, "normalized_shape", ())
+    shape: tuple[int, ...] = getattr(layer, "normalized_shape", ())
     return int(shape[0]) if len(shape) == 1 else None
 
 
