@@ -102,14 +102,18 @@ SOURCES: dict[str, tuple[str, dict[str, Any]]] = {
     "transposed": ("methods_networks:transposed", {}),
     "selecting": ("methods_networks:Selecting", {}),
 }
+PAPERS: dict[str, tuple[str, dict[str, Any]]] = {
+    name: (name, {"input_size": 32}) for name in ("vgg19", "preresnet164", "densenet40")
+}
+"""Network slimming's own networks: large, for slow tests."""
 NORMED = tuple(name for name in SOURCES if name != "lenet5")
 
 
 @cache
 def space(name: str) -> Space:
-    source, arguments = SOURCES[name]
-    size = arguments.get("input_size", 8)
-    return trace(source, arguments=arguments, input_shape=(1, size, size))
+    source, arguments = (SOURCES | PAPERS)[name]
+    size, channels = arguments.get("input_size", 8), 3 if name in PAPERS else 1
+    return trace(source, arguments=arguments, input_shape=(channels, size, size))
 
 
 @cache

@@ -130,7 +130,7 @@ def test_a_special_training_needs_a_key_and_is_kept_apart(tmp_path: Path) -> Non
     with pytest.raises(MethodError, match="key"):
         source.train(prepare=ones)
     with pytest.raises(MethodError, match="key"):
-        source.train(penalty=ones)
+        source.train(penalty=lambda network, lr: ones(network))
     special = source.train(prepare=ones, key={"start": "ones"}).state
     plain = source.state()
     assert any(not torch.equal(special[name], plain[name]) for name in plain)

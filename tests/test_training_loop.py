@@ -84,7 +84,7 @@ def test_equals_a_training_by_hand(fields: dict[str, object]) -> None:
 
 
 def test_penalty_acts_between_gradient_and_step() -> None:
-    def subgradient(network: nn.Module) -> None:
+    def subgradient(network: nn.Module, lr: float) -> None:
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 assert module.weight.grad is not None
@@ -95,6 +95,58 @@ def test_penalty_acts_between_gradient_and_step() -> None:
     by_hand(other, PLAIN, seed=0, l1=0.05)
     for name, value in other.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_after_epoch_acts_between_the_last_step_and_validation() -> None:
+    epochs: list[int] = []
+
+    def blind(network: nn.Module, epoch: int) -> None:
+        epochs.append(epoch)
+        if epoch == 2:
+            with torch.no_grad():  # the same answer to nearly everything, but not a dead network
+                network.get_parameter("10.weight").mul_(0.01)
+                network.get_parameter("10.bias")[0] = 9.0
+
+    network = small_network()
+    training = train(network, DATA, PLAIN, seed=0, after_epoch=blind)
+    assert epochs == [1, 2, 3]
+    assert training.curve[1].validation.accuracy < 0.5 < training.curve[0].validation.accuracy
+
+
+def test_a_parameter_without_gradient_is_left_to_the_penalty() -> None:
+    rates: list[float] = []
+
+    def step(network: nn.Module, lr: float) -> None:
+        rates.append(lr)
+        bias = network.get_parameter("10.bias")
+        bias.grad = None
+        with torch.no_grad():
+            bias.add_(1.0)
+
+    network = small_network()
+    before = network.get_parameter("10.bias").detach().clone()
+    train(network, DATA, PLAIN, seed=0, penalty=step)
+    moved = network.get_parameter("10.bias").detach() - before
+    torch.testing.assert_close(moved, torch.full_like(moved, float(len(rates))))
+    assert sorted(set(rates)) == pytest.approx([0.001, 0.01, 0.1])
+
+
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_the_best_epochs_weights_are_kept(last: int) -> None:
+    states: list[dict[str, torch.Tensor]] = []
+
+    def spoil(network: nn.Module, epoch: int) -> None:
+        if epoch != last:
+            with torch.no_grad():
+                network.get_parameter("10.weight").neg_()
+        states.append({n: value.clone() for n, value in network.state_dict().items()})
+
+    network = small_network()
+    training = train(network, DATA, PLAIN, seed=0, after_epoch=spoil, keep_best=True)
+    best = max(range(3), key=lambda i: training.curve[i].validation.accuracy)
+    assert training.validation == training.curve[best].validation
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, states[best][name])
 
 
 @pytest.mark.parametrize(

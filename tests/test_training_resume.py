@@ -5,10 +5,11 @@ import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from training_digits import Tensors, digits, same_state, small_network
 
 from prunenas.training import EpochMetrics, Recipe, Training, train
@@ -30,12 +31,12 @@ class Interrupting(Tensors):
             yield batch
 
 
-def interrupted(path: Path, recipe: Recipe = RECIPE, *, seed: int = 0) -> None:
+def interrupted(path: Path, recipe: Recipe = RECIPE, *, seed: int = 0, **hooks: Any) -> None:
     train_split = DATA.train
     assert isinstance(train_split, Tensors)
     data = replace(DATA, train=Interrupting(train_split.images, train_split.labels))
     with pytest.raises(KeyboardInterrupt):
-        train(small_network(dropout=0.2), data, recipe, seed=seed, checkpoint=path)
+        train(small_network(dropout=0.2), data, recipe, seed=seed, checkpoint=path, **hooks)
     assert path.is_file()
 
 
@@ -61,6 +62,24 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, fields: dict[str, object])
     training = train(resumed, DATA, recipe, seed=1, checkpoint=tmp_path / "a.pt")
     assert same_state(whole, resumed)
     assert figures(training) == figures(expected)
+
+
+def test_what_is_done_after_each_epoch_is_resumed_with_the_best_one(tmp_path: Path) -> None:
+    def fade(network: nn.Module, epoch: int) -> None:
+        with torch.no_grad():  # the first epochs are the best, but not the very first
+            for parameter in network.parameters():
+                parameter.mul_((1.0, 1.0, 0.3, 0.1)[epoch - 1])
+
+    hooks: dict[str, Any] = {"after_epoch": fade, "keep_best": True}
+    whole, resumed = small_network(dropout=0.2), small_network(dropout=0.2)
+    expected = train(whole, DATA, RECIPE, seed=1, **hooks)
+    interrupted(tmp_path / "a.pt", seed=1, **hooks)
+    training = train(resumed, DATA, RECIPE, seed=1, checkpoint=tmp_path / "a.pt", **hooks)
+    assert same_state(whole, resumed)
+    assert figures(training) == figures(expected)
+    assert (
+        training.validation == max(training.curve, key=lambda e: e.validation.accuracy).validation
+    )
 
 
 def test_the_very_network_that_was_interrupted_can_go_on(tmp_path: Path) -> None:
@@ -98,16 +117,22 @@ def test_a_finished_training_is_only_read_back(tmp_path: Path) -> None:
     assert same_state(first, again)
 
 
-@pytest.mark.parametrize("change", ["seed", "recipe", "epochs", "data", "penalty"])
+@pytest.mark.parametrize(
+    "change", ["seed", "recipe", "epochs", "data", "penalty", "after_epoch", "keep_best"]
+)
 def test_another_trainings_checkpoint_is_not_taken_up(tmp_path: Path, change: str) -> None:
     interrupted(tmp_path / "a.pt")
     recipe = RECIPE.model_copy(update={"lr": 0.05}) if change == "recipe" else RECIPE
     data = replace(DATA, digest="other") if change == "data" else DATA
     seed = 1 if change == "seed" else 0
     epochs = 5 if change == "epochs" else None
-    penalty = (lambda network: None) if change == "penalty" else None
+    hooks: dict[str, Any] = {
+        "penalty": {"penalty": lambda network, lr: None},
+        "after_epoch": {"after_epoch": lambda network, epoch: None},
+        "keep_best": {"keep_best": True},
+    }.get(change, {})
     fresh, given = small_network(dropout=0.2), small_network(dropout=0.2)
-    train(fresh, data, recipe, epochs=epochs, seed=seed, penalty=penalty)
+    train(fresh, data, recipe, epochs=epochs, seed=seed, **hooks)
     heard: list[float] = []
     train(
         given,
@@ -115,9 +140,9 @@ def test_another_trainings_checkpoint_is_not_taken_up(tmp_path: Path, change: st
         recipe,
         epochs=epochs,
         seed=seed,
-        penalty=penalty,
         checkpoint=tmp_path / "a.pt",
         report=lambda epoch: heard.append(epoch.seconds),
+        **hooks,
     )
     assert same_state(fresh, given)
     assert len(heard) == (epochs or 4)

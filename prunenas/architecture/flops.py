@@ -181,9 +181,12 @@ class Quadratic:
         values: Vector = np.round((w @ self._matrix * w).sum(axis=1))
         return values
 
+    def slope(self, widths: Vector) -> Vector:
+        """The derivative in each width; shape (groups,)."""
+        slope: Vector = (self._symmetric @ np.concatenate(([1.0], widths)))[1:]
+        return slope
+
     def steps(self, widths: Vector, step: Vector) -> Vector:
         """What it adds to the value when one width grows by ``step``; shape (groups,)."""
-        w = np.concatenate(([1.0], widths))
-        slope: Vector = (self._symmetric @ w)[1:]
         curve: Vector = np.diagonal(self._matrix)[1:]
-        return slope * step + curve * step * step
+        return self.slope(widths) * step + curve * step * step

@@ -163,6 +163,8 @@ def _grouped(tensor: Tensor, rows: Tensor, columns: Tensor, layer: Sliced) -> Te
     for block in range(blocks):
         own_rows = rows[(rows >= block * fan_out) & (rows < (block + 1) * fan_out)]
         own_columns = columns[(columns >= block * fan_in) & (columns < (block + 1) * fan_in)]
+        if not len(own_rows):
+            continue  # the block as a whole is gone; see ``paths``
         if layer.transposed:
             first, second = own_columns, own_rows - block * fan_out
         else:

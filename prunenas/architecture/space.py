@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from prunenas.architecture.lineage import Lineage
 from prunenas.architecture.selection import spread
 from prunenas.architecture.value import Architecture
 from prunenas.errors import BudgetError, WidthError, unknown
+
+Cost = Literal["flops", "params"]
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,15 @@ class Space:
     def params(self, widths: Mapping[str, int]) -> int:
         """Trainable parameters at the given widths; see ``flops``."""
         return self._params(self._named.vector(widths))
+
+    def slopes(self, widths: Mapping[str, int], *, of: Cost = "flops") -> dict[str, float]:
+        """What each group's width adds to the multiply-adds or parameters per channel.
+
+        The closed form's derivative at these widths, which may be 0; see ``flops``.
+        """
+        form = self._flops if of == "flops" else self._params
+        slope = form.slope(self._named.vector(widths))
+        return {g.name: float(s) for g, s in zip(self.groups, slope, strict=True)}
 
     def layer_flops(self, widths: Mapping[str, int] | None = None) -> dict[str, int]:
         """Multiply-adds of one input by the module that makes them; their sum is ``flops``."""

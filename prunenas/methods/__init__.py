@@ -12,7 +12,10 @@ from prunenas.methods.l1_norm import L1Norm
 from prunenas.methods.netadapt import NetAdapt
 from prunenas.methods.network_slimming import NetworkSlimming
 from prunenas.methods.random import Random
+from prunenas.methods.soft_filter_pruning import SoftFilterPruning
+from prunenas.methods.sparse_structure import SparseStructure
 from prunenas.methods.taylor import Taylor
+from prunenas.methods.trainable_gates import TrainableGates
 from prunenas.methods.uniform import Uniform
 
 METHODS: dict[str, type[Method]] = {
@@ -21,6 +24,9 @@ METHODS: dict[str, type[Method]] = {
     "l1_norm": L1Norm,
     "fpgm": FPGM,
     "network_slimming": NetworkSlimming,
+    "soft_filter_pruning": SoftFilterPruning,
+    "sparse_structure": SparseStructure,
+    "trainable_gates": TrainableGates,
     "taylor": Taylor,
     "group_norm": GroupNorm,
     "netadapt": NetAdapt,

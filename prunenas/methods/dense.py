@@ -23,7 +23,7 @@ class Trained:
 
     Attributes:
         state: Its state dict, on the CPU.
-        validation: Loss and accuracy (in [0, 1]) on the validation split after the last epoch.
+        validation: Loss and accuracy (in [0, 1]) on the validation split, of the weights above.
         seconds: What the training took when it was computed.
     """
 
@@ -78,7 +78,9 @@ class Dense:
         self,
         *,
         prepare: Callable[[nn.Module], None] | None = None,
-        penalty: Callable[[nn.Module], None] | None = None,
+        penalty: Callable[[nn.Module, float], None] | None = None,
+        after_epoch: Callable[[nn.Module, int], None] | None = None,
+        keep_best: bool = False,
         key: Mapping[str, Any] | None = None,
         what: str = "dense network",
     ) -> Trained:
@@ -86,24 +88,27 @@ class Dense:
 
         Args:
             prepare: Changes the fresh network before its first epoch.
-            penalty: Adds to the gradients of every step, after backward, before the optimiser.
-            key: JSON values that say what ``prepare`` and ``penalty`` do: needed with either.
+            penalty: Adds to the gradients of every step, after backward, before the optimiser;
+                given the step's learning rate. See ``training.train`` for this and the next two.
+            after_epoch: Changes weights after each epoch, before its validation.
+            keep_best: Whether the best epoch's weights are handed on instead of the last one's.
+            key: JSON values that say what the four do: needed with any of them.
             what: Name of this training in reports.
 
         Raises:
-            MethodError: ``prepare`` or ``penalty`` without ``key``.
+            MethodError: Any of the four without ``key``.
             TrainingError: The training can't go on, with its reason.
         """
-        if key is None and (prepare is not None or penalty is not None):
+        special = _Special(prepare, penalty, after_epoch, keep_best)
+        if key is None and special != _Special():
             raise MethodError(
-                "a training with prepare or penalty must have a key to be stored under, "
-                f"but {what!r} has none"
+                f"a special training must have a key to be stored under, but {what!r} has none"
             )
         name = self._name(key)
         with self.cache.lock(KIND, name):
             entry = self.cache.get(KIND, name)
             if entry is None:
-                trained = self._compute(name, prepare, penalty, what)
+                trained = self._compute(name, special, what)
                 meta = {
                     "about": f"{what} {self.space.dense.source} on {self.data.name}, "
                     f"{self.recipe.epochs} epochs, seed {self.seed}",
@@ -147,21 +152,15 @@ class Dense:
                 epochs=self.recipe.epochs,
                 seed=self.seed,
                 device=self.device,
-                # A special training's preparation and penalty are a method's code.
+                # What a special training does besides is a method's code.
                 rooms=() if key is None else ("methods",),
             ),
         )
 
-    def _compute(
-        self,
-        name: str,
-        prepare: Callable[[nn.Module], None] | None,
-        penalty: Callable[[nn.Module], None] | None,
-        what: str,
-    ) -> Trained:
+    def _compute(self, name: str, special: "_Special", what: str) -> Trained:
         network = self.network()
-        if prepare is not None:
-            prepare(network)
+        if special.prepare is not None:
+            special.prepare(network)
         training = train(
             network,
             self.data,
@@ -169,7 +168,9 @@ class Dense:
             seed=self.seed,
             device=self.device,
             report=self._reporter(what),
-            penalty=penalty,
+            penalty=special.penalty,
+            after_epoch=special.after_epoch,
+            keep_best=special.keep_best,
             checkpoint=self.cache.unfinished(KIND, name),
         )
         state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
@@ -183,3 +184,13 @@ class Dense:
                 self.report(what, metrics)
 
         return tell
+
+
+@dataclass(frozen=True)
+class _Special:
+    """What a method has a training do besides; see ``Dense.train``."""
+
+    prepare: Callable[[nn.Module], None] | None = None
+    penalty: Callable[[nn.Module, float], None] | None = None
+    after_epoch: Callable[[nn.Module, int], None] | None = None
+    keep_best: bool = False

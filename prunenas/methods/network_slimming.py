@@ -9,8 +9,7 @@ it is the one at index ``int(total * (1 - keep))``, and a channel is kept iff it
 in size. The per-group widths follow.
 
 With a FLOPs budget the threshold is bisected instead: the smallest one whose network is within it.
-Equal scales (those of channels that died alike, say) go together, so a budget is met to the channel
-only where no scales are equal.
+What it leaves of the budget, where equal scales go together, is used up as ``_ranking`` says.
 
 A group whose channels pass through several normalisation layers (a residual stream, concatenated
 features) counts each channel once, by the largest of its scales: a channel goes when each of those
@@ -19,15 +18,22 @@ layers alone would let it go.
 A network with channel selection layers (``preresnet164``, ``densenet40``) keeps its streams whole
 and selects after each normalisation, as the paper's do.
 
-Differs from the paper: the residual streams of other networks can be cut. A group never loses its
-last channel (for a group with a divisor: the last of each block), where the paper's network can no
-longer be built. Kept counts are rounded up to the divisor. Layers whose scales no decision reads
-(those of frozen groups) are neither penalised nor initialised; scales of layer and group
-normalisation count as batch normalisation's. Groups without a normalisation layer stay full. Those
-of `whole` do, too: they are trained like any other, and no threshold counts their scales. ``keep =
-1`` keeps all, where the paper's rule loses the smallest.
+A layer all of whose channels are below the threshold keeps its strongest one (with a divisor: one
+of each block), where the paper's network can no longer be built and the authors advise a mask. With
+``empty: drop`` a residual branch with such a layer is taken out instead, which is what the mask
+comes to: nothing of the stream passes through it any more. The constant that its later shifts may
+still add goes with it, so weights that are inherited then compute the same only up to such
+constants. Outside of residual branches there is no network without the layer.
+
+Differs from the paper: the residual streams of other networks can be cut. Kept counts are rounded
+up to the divisor. Layers whose scales no decision reads (those of frozen groups) are neither
+penalised nor initialised; scales of layer and group normalisation count as batch normalisation's.
+Groups without a normalisation layer stay full. Those of `whole` do, too: they are trained like any
+other, and no threshold counts their scales. ``keep = 1`` keeps all, where the paper's rule loses
+the smallest.
 """
 
+from bisect import bisect_left
 from collections.abc import Collection, Mapping
 from typing import ClassVar, Literal, final
 
@@ -36,10 +42,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prunenas.architecture import Space
-from prunenas.errors import MethodError
+from prunenas.errors import BudgetError, MethodError
 from prunenas.methods._base import Derivation, Inheritance, Method, refuse_ratios, share_kept
 from prunenas.methods._ranking import (
+    BELOW_ALL,
+    Scores,
     budget_threshold,
+    filled,
     global_threshold,
     ranked_channels,
     widths_above,
@@ -83,6 +92,14 @@ class NetworkSlimming(Method):
         description="What the scales start at, in the dense network. The paper's is 0.5.",
         json_schema_extra={"search": {"low": 0.25, "high": 1.0}},
     )
+    empty: Literal["keep", "drop"] = Field(
+        "keep",
+        description=(
+            "What becomes of a residual branch with a layer that would lose all its channels: "
+            "the layer keeps its strongest channel, or the branch is dropped."
+        ),
+        json_schema_extra={"search": {"choices": ["drop", "keep"]}},
+    )
 
     def derive(
         self,
@@ -106,7 +123,7 @@ class NetworkSlimming(Method):
             )
         trained = dense.train(
             prepare=lambda network: set_scales(network, layers, self.scale_init),
-            penalty=lambda network: add_subgradient(network, layers, self.sparsity),
+            penalty=lambda network, lr: add_subgradient(network, layers, self.sparsity),
             key={
                 "method": "network_slimming",
                 "sparsity": self.sparsity,
@@ -116,16 +133,23 @@ class NetworkSlimming(Method):
         )
         scales = channel_scales(space, trained.state)
         scores = {name: scales[name] for name in scales if name not in held}
+        droppable = droppable_branches(space, held) if self.empty == "drop" else {}
         if flops is None:
             threshold = global_threshold(scores, self.keep)
+        elif droppable:
+            threshold = dropping_threshold(space, scores, droppable, flops)
         else:
             threshold = budget_threshold(space, scores, flops)
-        widths = widths_above(space, scores, threshold)
-        kept = ranked_channels(space, scores, widths)
-        architecture = space.architecture(widths=widths, kept=kept)
+        rest = space.without(empty_branches(scores, droppable, threshold))
+        widths = widths_above(rest, scores, threshold)
+        if flops is not None:
+            left = {group.name: scores[group.name] for group in rest.groups if group.name in scores}
+            widths = filled(rest, left, widths, flops)
+        kept = ranked_channels(rest, scores, widths)
+        architecture = rest.architecture(widths=widths, kept=kept)
 
         def inherit() -> Inheritance:
-            return Inheritance(kept, space.inherit(trained.state, kept))
+            return Inheritance(kept, rest.inherit(trained.state, kept))
 
         return Derivation(
             architecture,
@@ -133,6 +157,7 @@ class NetworkSlimming(Method):
                 "threshold": threshold,
                 "channels_kept": share_kept(architecture, space.dense),
                 "dense_accuracy": trained.validation.accuracy,
+                "branches_dropped": list(architecture.removed),
                 "groups_without_scale": [g.name for g in space.groups if g.name not in scales],
             },
             inherit=inherit,
@@ -181,3 +206,61 @@ def channel_scales(space: Space, state: Mapping[str, Tensor]) -> dict[str, Tenso
         if parts:
             scores[group.name] = torch.stack(parts).amax(dim=0)
     return scores
+
+
+def droppable_branches(space: Space, held: frozenset[str]) -> dict[str, tuple[str, ...]]:
+    """Return by residual branch the groups that live in it alone; not where one is held.
+
+    Args:
+        space: Of the dense network.
+        held: Groups that must stay whole.
+    """
+    found = {}
+    for block in space.blocks:
+        own = tuple(
+            group.name
+            for group in space.groups
+            if all(
+                any(layer == module or layer.startswith(f"{module}.") for module in block.modules)
+                for layer in group.layers
+            )
+        )
+        if own and not held & set(own):
+            found[block.name] = own
+    return found
+
+
+def empty_branches(
+    scores: Scores, branches: Mapping[str, tuple[str, ...]], threshold: float
+) -> list[str]:
+    """Return the branches with a group none of whose channels is above the threshold."""
+    return [
+        branch
+        for branch, groups in branches.items()
+        if any(name in scores and not bool((scores[name] > threshold).any()) for name in groups)
+    ]
+
+
+def dropping_threshold(
+    space: Space, scores: Scores, branches: Mapping[str, tuple[str, ...]], flops: int
+) -> float:
+    """Return the smallest threshold whose network costs at most ``flops``, empty branches dropped.
+
+    Raises:
+        BudgetError: Even the narrowest network costs more.
+    """
+    values = {value for score in scores.values() for value in score.tolist()}
+    candidates: list[float] = [BELOW_ALL, *sorted(values)]
+
+    def cost(threshold: float) -> int:
+        rest = space.without(empty_branches(scores, branches, threshold))
+        return rest.flops(widths_above(rest, scores, threshold))
+
+    # A higher threshold never adds a channel or a branch: bisection is exact.
+    index = bisect_left(candidates, True, key=lambda threshold: cost(threshold) <= flops)
+    if index == len(candidates):
+        raise BudgetError(
+            f"network_slimming leaves a channel in every group outside of residual branches, "
+            f"so flops >= {cost(candidates[-1]):,} must hold, but the budget is {flops:,}"
+        )
+    return candidates[index]

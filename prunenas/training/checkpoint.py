@@ -14,7 +14,7 @@ from torch import nn
 
 from prunenas.training.metrics import EpochMetrics, Metrics
 
-_FORMAT = 1  # raise it when a checkpoint means something else than before
+_FORMAT = 2  # raise it when a checkpoint means something else than before
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -29,12 +29,14 @@ class Checkpoint:
         optimizer: The optimiser's state dict.
         scaler: That of the gradient scaler; empty where none is used.
         curve: The finished epochs.
+        best: State dict of the best epoch so far; empty where none is kept.
     """
 
     network: Mapping[str, Any]
     optimizer: Mapping[str, Any]
     scaler: Mapping[str, Any]
     curve: tuple[EpochMetrics, ...]
+    best: Mapping[str, Any]
 
     def write(self, path: Path, *, identity: Mapping[str, Any]) -> None:
         """Replace the file at ``path`` in one step: whoever reads it finds the old or the new."""
@@ -46,6 +48,7 @@ class Checkpoint:
                 "network": dict(self.network),
                 "optimizer": dict(self.optimizer),
                 "scaler": dict(self.scaler),
+                "best": dict(self.best),
                 "curve": [asdict(epoch) for epoch in self.curve],
             },
             buffer,
@@ -86,6 +89,7 @@ class Checkpoint:
             network=stored["network"],
             optimizer=stored["optimizer"],
             scaler=stored["scaler"],
+            best=stored["best"],
             curve=tuple(
                 EpochMetrics(
                     **{

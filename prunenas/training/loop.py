@@ -1,6 +1,8 @@
 """The one training loop."""
 
+import copy
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +29,8 @@ from prunenas.training.recipe import Recipe
 from prunenas.training.schedule import learning_rate
 
 Report = Callable[[EpochMetrics], bool | str | None]
-Penalty = Callable[[nn.Module], None]
+Penalty = Callable[[nn.Module, float], None]
+AfterEpoch = Callable[[nn.Module, int], None]
 
 # Steps between two looks at the loss: reading it every step would make a GPU wait for Python.
 _LOOK_EVERY = 50
@@ -43,6 +46,8 @@ def train(
     device: torch.device | str = "cpu",
     report: Report | None = None,
     penalty: Penalty | None = None,
+    after_epoch: AfterEpoch | None = None,
+    keep_best: bool = False,
     checkpoint: Path | None = None,
 ) -> Training:
     """Train a network in place, from the weights it has, on the training split.
@@ -62,12 +67,23 @@ def train(
         device: Where; best the one ``data`` was loaded to.
         report: Hears of every finished epoch; answering ``True`` or ``"stop"`` ends the training.
             A resumed training tells it of the earlier epochs again first.
-        penalty: May add to gradients after each backward pass (network slimming does). It must
-            depend on nothing but the network.
+        penalty: Given the network and the step's learning rate after each backward pass, it may
+            add to gradients (network slimming does). A parameter whose gradient it sets to None is
+            left to it by the optimiser (sparse structure selection steps its factors so). It must
+            depend on nothing but what it is given.
+        after_epoch: Given the network and the number of epochs finished, from 1, after each
+            epoch's last step and before its validation: it may change weights in place (soft
+            filter pruning zeroes filters). It must depend on nothing but what it is given.
+        keep_best: Whether the network ends with the weights of the epoch of highest validation
+            accuracy, the first of equals, instead of the last epoch's. For weights that are
+            handed on; a figure that is compared must not be chosen so.
         checkpoint: A file, written in one step after each epoch. If it exists, is whole, and was
             written for the same recipe, epochs, seed, data, device and layer shapes, training goes
             on from there; otherwise it is replaced. The caller gives each training a path of
             its own, and removes it.
+
+    Returns:
+        What it says of itself. With ``keep_best`` its ``validation`` is the best epoch's.
 
     Raises:
         TrainingError: ``non-finite loss``, ``dead network`` (see ``health.require_alive``),
@@ -88,7 +104,8 @@ def train(
 
     def work() -> Training:
         with numerics.laid_out(network), _repeatable(numerics.device):
-            run = _Run(network, data, recipe, epochs, steps, seed, numerics, penalty)
+            hooks = penalty, after_epoch, keep_best
+            run = _Run(network, data, recipe, epochs, steps, seed, numerics, *hooks)
             return run.to_the_end(report, checkpoint)
 
     return within_memory(work, numerics.device)
@@ -104,8 +121,11 @@ class _Run:
     seed: int
     numerics: Numerics
     penalty: Penalty | None
+    after_epoch: AfterEpoch | None
+    keep_best: bool
     optimizer: torch.optim.Optimizer = field(init=False)
     scaler: torch.amp.GradScaler = field(init=False)
+    best: dict[str, Tensor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.optimizer = _optimizer(self.network, self.recipe, self.numerics.device)
@@ -120,12 +140,16 @@ class _Run:
             stopped |= _says_stop(report, epoch)
         while len(curve) < self.epochs and not stopped:
             curve.append(self._epoch(len(curve)))
+            if self.keep_best and _best(curve) is curve[-1]:
+                self.best = copy.deepcopy(self.network.state_dict())
             if checkpoint:
                 self._write(checkpoint, curve)
             stopped = _says_stop(report, curve[-1])
         self.network.zero_grad()  # gradients are as large as the weights: not left to the caller
+        if self.keep_best:
+            self.network.load_state_dict(self.best)
         return Training(
-            validation=curve[-1].validation,
+            validation=(_best(curve) if self.keep_best else curve[-1]).validation,
             curve=tuple(curve),
             seconds=sum(epoch.seconds for epoch in curve),
             stopped=stopped and len(curve) < self.epochs,
@@ -135,6 +159,8 @@ class _Run:
         started = time.perf_counter()
         with _random_numbers(self.seed, epoch, self.numerics.device):
             train, lr = self._pass(epoch)
+        if self.after_epoch is not None:
+            self.after_epoch(self.network, epoch + 1)
         if not len(self.data.validation):
             return EpochMetrics(epoch + 1, train, UNKNOWN, lr, time.perf_counter() - started)
         validation, constant = measure(
@@ -157,7 +183,7 @@ class _Run:
         )
         for index, (images, labels) in enumerate(batches):
             lr = self._set_lr(epoch * self.steps_per_epoch + index)
-            loss, hit = self._step(images, labels)
+            loss, hit = self._step(images, labels, lr)
             losses.append(loss)
             right.append(hit)
             sizes.append(len(labels))
@@ -176,7 +202,7 @@ class _Run:
             lr,
         )
 
-    def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _step(self, images: Tensor, labels: Tensor, lr: float) -> tuple[Tensor, Tensor]:
         labels = labels.to(self.numerics.device, non_blocking=True)
         self.optimizer.zero_grad()
         with self.numerics.autocast():
@@ -187,7 +213,7 @@ class _Run:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if self.penalty is not None:
             self.scaler.unscale_(self.optimizer)
-            self.penalty(self.network)
+            self.penalty(self.network, lr)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss.detach(), hits(logits, labels)
@@ -208,6 +234,8 @@ class _Run:
             "data": self.data.digest,
             "network": shape_digest(self.network),
             "penalty": self.penalty is not None,
+            "after_epoch": self.after_epoch is not None,
+            "keep_best": self.keep_best,
             **self.numerics.to_dict(),
         }
 
@@ -218,6 +246,7 @@ class _Run:
         self.network.load_state_dict(found.network)
         self.optimizer.load_state_dict(dict(found.optimizer))
         self.scaler.load_state_dict(dict(found.scaler))
+        self.best = dict(found.best)
         return list(found.curve)
 
     def _write(self, path: Path, curve: list[EpochMetrics]) -> None:
@@ -226,7 +255,15 @@ class _Run:
             optimizer=self.optimizer.state_dict(),
             scaler=self.scaler.state_dict(),
             curve=tuple(curve),
+            best=self.best,
         ).write(path, identity=self._identity())
+
+
+def _best(curve: list[EpochMetrics]) -> EpochMetrics:
+    """The epoch of highest validation accuracy, the first of equals; the last without any."""
+    if math.isnan(curve[-1].validation.accuracy):
+        return curve[-1]
+    return max(curve, key=lambda epoch: epoch.validation.accuracy)
 
 
 def _says_stop(report: Report | None, epoch: EpochMetrics) -> bool:
