@@ -153,6 +153,7 @@ class Assembly:
                 for alias, layer in self._walk.layers.items()
                 if layer.name == name and alias != name
             ),
+            depthwise=axes.depthwise,
         )
 
     def _pieces(self, axis: Axis, order: Mapping[int, int]) -> Pieces:

@@ -29,8 +29,8 @@ Pieces = tuple[Piece, ...]
 class Slice:
     """Where a group's channels lie in a layer.
 
-    Entry ``start + channel * repeat + j`` with ``0 <= j < repeat`` of the layer's weight (its rows,
-    or a normalisation layer's scale) belongs to ``channel``.
+    Entry ``start + channel * repeat + j`` with ``0 <= j < repeat`` of the layer's weight (its rows;
+    where the layer reads the group, its columns; or a normalisation layer's scale) belongs to ``channel``.
     """
 
     layer: str
@@ -50,6 +50,7 @@ class Sliced:
         groups: The convolution's groups; 1 where weights span all inputs, or for depthwise.
         transposed: Whether the weight has its input axis first.
         aliases: Further names under which the network holds the layer.
+        depthwise: Whether each channel passes through by itself, as part of its own group.
     """
 
     layer: str
@@ -59,6 +60,7 @@ class Sliced:
     groups: int
     transposed: bool
     aliases: tuple[str, ...] = ()
+    depthwise: bool = False
 
     def holds(self, tensor: str) -> bool:
         """Whether a tensor of the state dict is the layer's own, or of its parametrizations."""
@@ -74,6 +76,20 @@ def slices_of(layers: Sequence[Sliced], group: str, *, norms: bool) -> tuple[Sli
             continue  # a selection has no weights
         start = 0
         for name, size, repeat in layer.fan_out:
+            if name == group:
+                found.append(Slice(layer.layer, start, repeat))
+            start += size * repeat
+    return tuple(found)
+
+
+def columns_of(layers: Sequence[Sliced], group: str) -> tuple[Slice, ...]:
+    """All places where a group's channels are inputs of a convolution or linear layer."""
+    found = []
+    for layer in layers:
+        if layer.kind not in ("conv", "linear") or layer.depthwise:
+            continue
+        start = 0
+        for name, size, repeat in layer.fan_in:
             if name == group:
                 found.append(Slice(layer.layer, start, repeat))
             start += size * repeat

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from prunenas.architecture.groups import ChannelGroup
-from prunenas.architecture.inheritance import Slice, Sliced, sliced, slices_of
+from prunenas.architecture.inheritance import Slice, Sliced, columns_of, sliced, slices_of
 from prunenas.architecture.tensors import Following, cut
 
 
@@ -49,6 +49,10 @@ class Lineage:
     def producers(self, group: ChannelGroup) -> tuple[Slice, ...]:
         """See ``Space.producers``."""
         return slices_of(self.layers, group.name, norms=False)
+
+    def consumers(self, group: ChannelGroup) -> tuple[Slice, ...]:
+        """See ``Space.consumers``."""
+        return columns_of(self.layers, group.name)
 
     def norms(self, group: ChannelGroup) -> tuple[Slice, ...]:
         """See ``Space.norms``."""

@@ -276,6 +276,13 @@ class Space:
         """Where a group's channels are rows of convolutions' and linear layers' weights."""
         return self._lineage.producers(self._named.get(group))
 
+    def consumers(self, group: str) -> tuple[Slice, ...]:
+        """Where a group's channels are columns of convolutions' and linear layers' weights.
+
+        A depthwise convolution reads nothing: it passes its input's channels on.
+        """
+        return self._lineage.consumers(self._named.get(group))
+
     def norms(self, group: str) -> tuple[Slice, ...]:
         """Where a group's channels are entries of normalisation layers' scales.
 
