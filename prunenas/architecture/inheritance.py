@@ -30,7 +30,8 @@ class Slice:
     """Where a group's channels lie in a layer.
 
     Entry ``start + channel * repeat + j`` with ``0 <= j < repeat`` of the layer's weight (its rows;
-    where the layer reads the group, its columns; or a normalisation layer's scale) belongs to ``channel``.
+    where the layer reads the group, its columns; or a normalisation layer's scale) belongs to
+    ``channel``.
     """
 
     layer: str

@@ -58,17 +58,15 @@ class Reader:
         return sum(part.repeat for part in self.slices) * int(torch.Size(kernel).numel())
 
     def weight(self) -> Tensor:
-        """Return the filters' part that reads the group, of shape (O, C, D); 0 across blocks."""
+        """Return what of the filters reads the group, (O, C, D); 0 across blocks. Not to be changed."""
         full = self._full()
-        return torch.cat(
-            [
-                full[:, part.start : part.start + self.channels * part.repeat].reshape(
+        parts = [
+            full[:, part.start : part.start + self.channels * part.repeat].reshape(
                     len(full), self.channels, -1
                 )
-                for part in self.slices
-            ],
-            dim=2,
-        )
+            for part in self.slices
+        ]
+        return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
 
     def set_weight(self, weight: Tensor) -> None:
         """Write what `weight` returned, changed, into the layer."""

@@ -63,8 +63,8 @@ class Sample:
 
     def _drawn(self, size: int) -> Iterator[Tensor]:
         left, seen = self.count, dict[int, int]()
-        # The order depends on the seed and on nothing else, so the batch size is free.
-        for images, labels in self.split.batches(min(size, BATCH), seed=self.seed):
+        # Always read alike: how a shuffled pass ends depends on its batch size.
+        for images, labels in self.split.batches(BATCH, seed=self.seed):
             chosen = []
             for index, label in enumerate(labels.tolist()):
                 if len(chosen) < left and (
@@ -74,7 +74,7 @@ class Sample:
                     chosen.append(index)
             left -= len(chosen)
             if chosen:
-                yield images[chosen]
+                yield from images[chosen].split(size)
             if not left:
                 return
 
