@@ -148,6 +148,8 @@ def sampled_grams(
     Raises:
         MethodError: They don't fit half of the sample's memory.
     """
+    if not reading:
+        return []
     need = sum(8 * reader.channels**2 for reader in reading)
     if need > sample.memory // 2:
         raise MethodError(
@@ -164,14 +166,10 @@ def sampled_grams(
         zero = rows.new_zeros(reader.channels, reader.channels)
         grams.setdefault(reader.name, zero).addmm_(rows.T, rows)
 
-    size = 0
-    with torch.no_grad():
-        for image in sample.batches(1):
-            size = batch_size(network, image, reading, positions, sample.memory)
-            break
-        with watched(reading, see):
-            for images in sample.batches(size):
-                network(images)
+    size = batch_size(network, next(sample.batches(1)), reading, positions, sample.memory)
+    with torch.no_grad(), watched(reading, see):
+        for images in sample.batches(size):
+            network(images)
     zero = torch.zeros((), dtype=torch.float64)
     return [
         grams[reader.name]
