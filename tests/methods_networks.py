@@ -63,6 +63,12 @@ def transposed() -> nn.Module:
     return nn.Sequential(_unit(1, 8, 3), up, nn.BatchNorm2d(12), nn.ReLU(), *last)
 
 
+def depthwise() -> nn.Module:
+    """The second convolution filters each channel of the first by itself."""
+    last = (_unit(8, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(10, 10))
+    return nn.Sequential(_unit(1, 8, 3), _unit(8, 8, 3, groups=8), *last)
+
+
 class Selecting(nn.Module):
     """A pre-activation block that reads some of the stream's channels; the head reads others."""
 

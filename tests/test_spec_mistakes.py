@@ -29,7 +29,7 @@ def test_the_study_that_the_mistakes_are_made_in_is_sound(folder: Path) -> None:
     assert mistakes(changed(5, "  - {name: network_slimming, space: slimming}")) == []
 
 
-METHOD_NAMES = "l1_norm, network_slimming, random, uniform"
+METHOD_NAMES = "channel_regression, l1_norm, network_slimming, random, thinet, uniform"
 SETS = "cifar10, cifar100, digits, fashion_mnist, image_folder, mnist5k"
 DATA = "channels, download, image_size, name, root, seed, train_limit, validation, workers"
 TRAIN = ", ".join(sorted(Recipe.model_fields))

@@ -5,16 +5,20 @@ A method is one file here and one line in `METHODS`; the conformance tests
 """
 
 from prunenas.methods._base import Derivation, Inheritance, Method
+from prunenas.methods.channel_regression import ChannelRegression
 from prunenas.methods.dense import Dense, Trained
 from prunenas.methods.l1_norm import L1Norm
 from prunenas.methods.network_slimming import NetworkSlimming
 from prunenas.methods.random import Random
+from prunenas.methods.thinet import ThiNet
 from prunenas.methods.uniform import Uniform
 
 METHODS: dict[str, type[Method]] = {
     "uniform": Uniform,
     "random": Random,
     "l1_norm": L1Norm,
+    "thinet": ThiNet,
+    "channel_regression": ChannelRegression,
     "network_slimming": NetworkSlimming,
 }
 """Every method by its name in study files."""

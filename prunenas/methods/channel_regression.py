@@ -27,7 +27,6 @@ stay nearest to their old values. A layer whose sums exceed the memory limit (a 
 large flattened map) is rescaled channel by channel, from single sampled outputs.
 """
 
-import copy
 import warnings
 from collections.abc import Collection, Mapping
 from typing import ClassVar, Literal, final
