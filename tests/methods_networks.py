@@ -100,6 +100,7 @@ SOURCES: dict[str, tuple[str, dict[str, Any]]] = {
     "half_normed": ("methods_networks:half_normed", {}),
     "transposed": ("methods_networks:transposed", {}),
     "selecting": ("methods_networks:Selecting", {}),
+    "depthwise": ("methods_networks:depthwise", {}),
 }
 NORMED = tuple(name for name in SOURCES if name != "lenet5")
 
