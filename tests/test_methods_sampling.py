@@ -2,19 +2,23 @@
 
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from methods_networks import digits
+from methods_networks import dense, digits
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunenas.architecture import Slice
 from prunenas.errors import MethodError
+from prunenas.methods._front_to_back import trained
 from prunenas.methods._least_squares import solve
-from prunenas.methods._reading import Reader
+from prunenas.methods._reading import Reader, readers
+from prunenas.methods._reconstruction import targets
 from prunenas.methods._sampling import Sample, batch_size, draw, draw_distinct
+from prunenas.methods.channel_regression import choose
 from prunenas.methods.thinet import sampled_grams
 
 
@@ -160,3 +164,20 @@ def test_solutions_of_singular_systems_have_the_least_norm() -> None:
     expected = torch.linalg.pinv(x) @ y
     torch.testing.assert_close(solve(x.T @ x, x.T @ y), expected, rtol=1e-6, atol=1e-8)
     assert solve(x.T[:0] @ x[:, :0], x.T[:0] @ y).shape == (0, 2)
+
+
+@pytest.mark.parametrize("memory", [3_000_000, 12_000_000])
+def test_regression_stays_within_its_bound_too(memory: int, tmp_path: Path) -> None:
+    source = dense("vgg_mini", tmp_path)
+    original, network = trained(source), trained(source)
+    sample = Sample(source.data.train, 100, None, seed=0, memory=memory)
+    for group in source.space.groups:
+        reading = readers(source.space, group, network)
+        random = torch.Generator().manual_seed(0)
+        with Live() as live:
+            found = targets(source.space, network, original, reading, sample, 10, random)
+            kept = choose(found, group, group.width // 2)
+            for target in found:
+                target.apply(kept)
+        assert live.peak <= memory
+    assert found
