@@ -63,6 +63,12 @@ def transposed() -> nn.Module:
     return nn.Sequential(_unit(1, 8, 3), up, nn.BatchNorm2d(12), nn.ReLU(), *last)
 
 
+def flattened() -> nn.Module:
+    """A linear layer reads each channel of the first at 64 places."""
+    head = (nn.Flatten(), nn.Linear(8 * 64, 16), nn.ReLU(), nn.Linear(16, 10))
+    return nn.Sequential(_unit(1, 8, 3), *head)
+
+
 def depthwise() -> nn.Module:
     """The second convolution filters each channel of the first by itself."""
     last = (_unit(8, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(10, 10))
@@ -100,9 +106,10 @@ SOURCES: dict[str, tuple[str, dict[str, Any]]] = {
     "half_normed": ("methods_networks:half_normed", {}),
     "transposed": ("methods_networks:transposed", {}),
     "selecting": ("methods_networks:Selecting", {}),
+    "flattened": ("methods_networks:flattened", {}),
     "depthwise": ("methods_networks:depthwise", {}),
 }
-NORMED = tuple(name for name in SOURCES if name != "lenet5")
+NORMED = tuple(name for name in SOURCES if name not in ("lenet5", "flattened"))
 
 
 @cache

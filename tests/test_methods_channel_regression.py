@@ -1,4 +1,4 @@
-"""Channel regression against scikit-learn's LASSO path, numpy's least squares, and the dense net."""
+"""Channel regression against scikit-learn's LASSO path, numpy's lstsq, and the dense network."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from prunenas.architecture import ChannelGroup, Slice, Space, build
 from prunenas.methods import METHODS, Dense
 from prunenas.methods._base import Inheritance
 from prunenas.methods._front_to_back import trained
-from prunenas.methods._reading import Reader, readers, watched
+from prunenas.methods._reading import Reader, See, readers, watched
 from prunenas.methods._reconstruction import Target, targets
 from prunenas.methods._sampling import Sample
 from prunenas.methods._shortcuts import shortcuts
@@ -146,7 +146,7 @@ def half(source: Dense, **fields: object) -> Inheritance:
     return derived.inherit()
 
 
-@pytest.mark.parametrize("network", [*NORMED, "lenet5"])
+@pytest.mark.parametrize("network", [*NORMED, "flattened"])
 def test_the_cut_network_computes_what_the_masked_one_does(network: str, folder: Path) -> None:
     source = dense(network, folder)
     inherited = half(source)
@@ -181,6 +181,10 @@ def test_in_the_dense_network_itself_nothing_has_to_change(network: str, folder:
             torch.testing.assert_close(target.reader.weight(), before, rtol=1e-3, atol=1e-4)
 
 
+def keep_output(made: list[Tensor]) -> See:
+    return lambda reader, inputs, output: made.append(output.clone())
+
+
 @pytest.mark.parametrize("network", ["resnet20", "resnet20_b"])
 def test_the_shortcut_beside_a_branch_is_found(network: str, folder: Path) -> None:
     source = dense(network, folder)
@@ -192,10 +196,9 @@ def test_the_shortcut_beside_a_branch_is_found(network: str, folder: Path) -> No
         stream = torch.randn(2, block.get_submodule("conv1").in_channels, 8, 8)
         made: list[Tensor] = []
         with torch.no_grad(), shortcuts(block, [reader]) as beside:
-            with watched([reader], lambda each, into, out: made.append(out.clone())):
+            with watched([reader], keep_output(made)):
                 output = block(stream)
-            norm = block.get_submodule("bn2")
-            branch = norm(made[0])
+            branch = block.get_submodule("bn2")(made[0])
         torch.testing.assert_close(output, torch.relu(branch + beside.found["last"]))
         shift = branch - made[0] * beside.scales["last"][:, None, None]
         torch.testing.assert_close(shift, shift[:1, :, :1, :1].expand_as(shift))

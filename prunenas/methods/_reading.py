@@ -4,9 +4,9 @@ Before its bias, a layer's output o at a place p is a sum over the channels c th
 
     y[p, o] = sum_c sum_d columns[p, c, d] * weight[o, c, d]
 
-``columns[p, c]`` is what the layer sees of channel c there: its receptive field, once for each place
-where the channel lies on the layer's input axis. Methods that reconstruct a layer's output from
-fewer channels (ThiNet, channel regression) need nothing else of it.
+``columns[p, c]`` is what the layer sees of channel c there: its receptive field, once for each
+place where the channel lies on the layer's input axis. Methods that reconstruct a layer's output
+from fewer channels (ThiNet, channel regression) need nothing else of it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -58,12 +58,12 @@ class Reader:
         return sum(part.repeat for part in self.slices) * int(torch.Size(kernel).numel())
 
     def weight(self) -> Tensor:
-        """Return what of the filters reads the group, (O, C, D); 0 across blocks. Not to be changed."""
+        """Return what of the filters reads the group, (O, C, D); 0 across blocks; to be read only."""
         full = self._full()
         parts = [
             full[:, part.start : part.start + self.channels * part.repeat].reshape(
-                    len(full), self.channels, -1
-                )
+                len(full), self.channels, -1
+            )
             for part in self.slices
         ]
         return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
@@ -119,7 +119,7 @@ class Reader:
         layer = self.layer
         if isinstance(layer, nn.Linear):
             tokens = inputs.reshape(len(inputs), -1, inputs.shape[-1])
-            return tokens[images, places, first : first + count] if count else tokens
+            return tokens[images, places, first : first + count]
         assert isinstance(layer, (*CONVOLUTIONS, *TRANSPOSED))
         channels = inputs.narrow(1, first, count)
         kernel, dilation = layer.kernel_size, layer.dilation

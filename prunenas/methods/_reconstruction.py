@@ -132,9 +132,7 @@ def targets(
         whole = Target.size(reader) <= left
         left -= Target.size(reader) if whole else 0
         found[reader.name] = Target(reader, whole)
-    originals = [
-        Reader(r.name, dense.get_submodule(r.name), r.slices, r.channels) for r in reading
-    ]
+    originals = [Reader(r.name, dense.get_submodule(r.name), r.slices, r.channels) for r in reading]
     first = next(sample.batches(1))
     size = batch_size(network, first, reading, positions, sample.memory // 2)
     with torch.no_grad():

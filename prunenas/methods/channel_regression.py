@@ -4,12 +4,12 @@ He, Zhang, Sun, "Channel Pruning for Accelerating Very Deep Neural Networks", IC
 Predefined: how many channels each layer keeps is given; the regression says which, from what the
 next layer makes of them, so nothing is trained before the weights are asked for.
 
-Layer by layer, front to back. At sampled places the next layer's output is a sum over the channels
-it reads, ``sum_i beta_i X_i W_i``. First the channels: LASSO on beta with ``|W_i| = 1``, the penalty
-raised (doubled, then bisected) until no more channels than wanted have a beta other than 0. Then
-the weights: ordinary least squares from the kept channels. ``X`` comes from the network pruned so
-far and the target from the dense one, so that errors don't add up; for the last layer of a residual
-branch the target includes what the shortcut has lost, ``Y1 - Y1' + Y2``.
+Layer by layer, front to back. At sampled places the next layer's output is a sum over the
+channels it reads, ``sum_i beta_i X_i W_i``. First the channels: LASSO on beta with ``|W_i| = 1``,
+the penalty raised (doubled, then bisected) until no more channels than wanted have a beta other
+than 0. Then the weights: ordinary least squares from the kept channels. ``X`` comes from the
+network pruned so far and the target from the dense one, so that errors don't add up; for the last
+layer of a residual branch the target includes what the shortcut has lost, ``Y1 - Y1' + Y2``.
 
 All of it follows from ``X'X`` and ``X'Y``, to which batches of samples are added; LASSO is solved
 by scikit-learn on a factor of the C x C matrix that they give for C channels.
@@ -96,9 +96,7 @@ class ChannelRegression(Method):
                 network: nn.Module, group: ChannelGroup, width: int, given: Tensor | None
             ) -> Tensor:
                 reading = readers(space, group, network)
-                found = targets(
-                    space, network, original, reading, sample, self.positions, random
-                )
+                found = targets(space, network, original, reading, sample, self.positions, random)
                 kept = given if given is not None else choose(found, group, width)
                 for target in found:
                     target.apply(kept)

@@ -19,9 +19,9 @@ Differs from the paper: a group that several layers read (a residual stream, fea
 concatenated) goes by the sum of their errors, and each of them has factors of its own; the paper
 leaves such layers whole (fix them at ratio 1.0 to have it so). The other branch of an addition or
 concatenation is no part of the error. Channels that a grouped layer cuts into blocks go in equal
-numbers from each. Channel selections keep the channels their architecture names. Where samples don't
-decide on factors, those nearest to 1 are taken. Fine-tuning is off by default; its learning rate is
-ours (the paper's per-layer rate is not confirmed).
+numbers from each. Channel selections keep the channels their architecture names. Where samples
+don't decide on factors, those nearest to 1 are taken. Fine-tuning is off by default; its learning
+rate is ours (the paper's is not confirmed).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -37,7 +37,7 @@ from prunenas.methods._base import Derivation, Inheritance, Method, share_kept
 from prunenas.methods._front_to_back import finetune, front_to_back, planned
 from prunenas.methods._least_squares import refit
 from prunenas.methods._reading import Reader, readers, watched
-from prunenas.methods._sampling import MEMORY, Sample, batch_size, draw
+from prunenas.methods._sampling import Sample, batch_size, draw
 from prunenas.methods.dense import Dense
 
 
@@ -63,7 +63,7 @@ class ThiNet(Method):
         10,
         ge=1,
         strict=True,
-        description="Outputs of the next layer that are looked at in each image. The paper's is 10.",
+        description="Outputs of the next layer that are looked at in each image; the paper's: 10.",
         json_schema_extra={"search": {"low": 5, "high": 50}},
     )
     finetune_epochs: int = Field(
