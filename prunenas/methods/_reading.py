@@ -58,7 +58,7 @@ class Reader:
         return sum(part.repeat for part in self.slices) * int(torch.Size(kernel).numel())
 
     def weight(self) -> Tensor:
-        """Return what of the filters reads the group, (O, C, D); 0 across blocks; to be read only."""
+        """Return what of the filters reads the group, (O, C, D); 0 across blocks. For reading only."""
         full = self._full()
         parts = [
             full[:, part.start : part.start + self.channels * part.repeat].reshape(
