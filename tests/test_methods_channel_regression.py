@@ -42,7 +42,7 @@ def test_the_support_is_one_on_scikit_learns_path(width: int, seed: int) -> None
     found = set(lasso(z.T @ z, z.T @ y, width).nonzero().flatten().tolist())
     highest = float((z.T @ y).abs().max()) / len(y)
     alphas = highest * np.geomspace(1, 1e-5, 2000)
-    _, betas, _ = lasso_path(z.numpy(), y.numpy(), alphas=alphas, tol=1e-8)
+    _, betas, _ = lasso_path(z.numpy(), y.numpy(), alphas=alphas, tol=1e-6, max_iter=100_000)
     supports = [set(np.flatnonzero(column)) for column in betas.T]
     assert len(found) == width
     assert found in [support for support in supports if len(support) == width]

@@ -26,7 +26,8 @@ def solve(gram: Tensor, cross: Tensor) -> Tensor:
     factor, failed = torch.linalg.cholesky_ex(gram)
     pivots = factor.diagonal().square()
     if not int(failed) and bool(pivots.min() > SURE * pivots.max()):
-        return torch.cholesky_solve(cross, factor)
+        found: Tensor = torch.cholesky_solve(cross, factor)
+        return found
     # Several W are as good: channels that are zero on all samples, or that move together.
     values, vectors = torch.linalg.eigh(gram)
     small = values <= values[-1].clamp(min=0) * len(gram) * torch.finfo(gram.dtype).eps

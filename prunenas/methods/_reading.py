@@ -58,7 +58,7 @@ class Reader:
         return sum(part.repeat for part in self.slices) * int(torch.Size(kernel).numel())
 
     def weight(self) -> Tensor:
-        """Return what of the filters reads the group, (O, C, D); 0 across blocks. For reading only."""
+        """Return what of the filters reads the group, (O, C, D); 0 across blocks."""
         full = self._full()
         parts = [
             full[:, part.start : part.start + self.channels * part.repeat].reshape(
@@ -72,7 +72,9 @@ class Reader:
         """Write what `weight` returned, changed, into the layer."""
         full = self._full().clone()
         sizes = [self.depth * part.repeat // self._repeats for part in self.slices]
-        for part, piece in zip(self.slices, weight.to(full).split(sizes, dim=2), strict=True):
+        for part, piece in zip(
+            self.slices, torch.split(weight.to(full), sizes, dim=2), strict=True
+        ):
             columns = slice(part.start, part.start + self.channels * part.repeat)
             full[:, columns] = piece.reshape(full[:, columns].shape)
         self._store(full)
@@ -234,7 +236,8 @@ def _stuffed(layer: nn.Module, maps: Tensor, sizes: Sequence[int]) -> Tensor:
     strides = layer.stride
     apart = [(size - 1) * stride + 1 for size, stride in zip(maps.shape[2:], strides, strict=True)]
     wide = maps.new_zeros(*maps.shape[:2], *apart)
-    wide[(..., *[slice(None, None, stride) for stride in strides])] = maps
+    steps = (slice(None, None, stride) for stride in strides)
+    wide[(slice(None), slice(None), *steps)] = maps
     around: list[int] = []
     for axis in reversed(range(len(apart))):
         reach = layer.dilation[axis] * (layer.kernel_size[axis] - 1)

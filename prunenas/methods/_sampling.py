@@ -59,13 +59,13 @@ class Sample:
                 yield from self._drawn(size)
                 return
             self._held = torch.cat(list(self._drawn(BATCH)))
-        yield from self._held.split(size)
+        yield from torch.split(self._held, size)
 
     def _drawn(self, size: int) -> Iterator[Tensor]:
         left, seen = self.count, dict[int, int]()
         # Always read alike: how a shuffled pass ends depends on its batch size.
         for images, labels in self.split.batches(BATCH, seed=self.seed):
-            chosen = []
+            chosen: list[int] = []
             for index, label in enumerate(labels.tolist()):
                 if len(chosen) < left and (
                     self.per_class is None or seen.get(label, 0) < self.per_class
@@ -74,7 +74,7 @@ class Sample:
                     chosen.append(index)
             left -= len(chosen)
             if chosen:
-                yield from images[chosen].split(size)
+                yield from torch.split(images[chosen], size)
             if not left:
                 return
 
