@@ -13,6 +13,7 @@ from spec_samples import STUDY, changed, inline, mistakes, write_sound_files
 
 from prunenas.architecture import own_models, torchvision_models
 from prunenas.errors import SpecError
+from prunenas.methods import METHODS
 from prunenas.spec import load_space
 from prunenas.training import Recipe
 
