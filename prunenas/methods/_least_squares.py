@@ -32,7 +32,8 @@ def solve(gram: Tensor, cross: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(gram)
     small = values <= values[-1].clamp(min=0) * len(gram) * torch.finfo(gram.dtype).eps
     inverse = torch.where(small, 0.0, 1 / torch.where(small, 1.0, values))
-    return vectors @ (inverse[:, None] * (vectors.T @ cross))
+    least: Tensor = vectors @ (inverse[:, None] * (vectors.T @ cross))
+    return least
 
 
 def refit(gram: Tensor, cross: Tensor, old: Tensor, kept: Tensor) -> Tensor:
