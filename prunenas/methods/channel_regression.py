@@ -59,14 +59,12 @@ class ChannelRegression(Method):
     images: int = Field(
         500,
         ge=1,
-        strict=True,
         description="Training images that are looked at. The authors' code takes 5,000.",
         json_schema_extra={"search": {"low": 100, "high": 5000, "log": True}},
     )
     positions: int = Field(
         10,
         ge=1,
-        strict=True,
         description="Places of the next layer's map that are looked at in each image; theirs: 10.",
         json_schema_extra={"search": {"low": 5, "high": 50}},
     )

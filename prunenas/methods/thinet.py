@@ -55,21 +55,18 @@ class ThiNet(Method):
     images_per_class: int = Field(
         10,
         ge=1,
-        strict=True,
         description="Training images of each class that are looked at. The paper's is 10.",
         json_schema_extra={"search": {"low": 5, "high": 50}},
     )
     positions: int = Field(
         10,
         ge=1,
-        strict=True,
         description="Outputs of the next layer that are looked at in each image; the paper's: 10.",
         json_schema_extra={"search": {"low": 5, "high": 50}},
     )
     finetune_epochs: int = Field(
         0,
         ge=0,
-        strict=True,
         description="Epochs of training after each group that is cut; the paper's are 1 or 2.",
         json_schema_extra={"search": {"low": 0, "high": 2}},
     )
