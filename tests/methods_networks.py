@@ -69,6 +69,18 @@ def transposed() -> nn.Module:
     return nn.Sequential(_unit(1, 8, 3), up, nn.BatchNorm2d(12), nn.ReLU(), *last)
 
 
+def flattened() -> nn.Module:
+    """A linear layer reads each channel of the first at 64 places."""
+    head = (nn.Flatten(), nn.Linear(8 * 64, 16), nn.ReLU(), nn.Linear(16, 10))
+    return nn.Sequential(_unit(1, 8, 3), *head)
+
+
+def depthwise() -> nn.Module:
+    """The second convolution filters each channel of the first by itself."""
+    last = (_unit(8, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(10, 10))
+    return nn.Sequential(_unit(1, 8, 3), _unit(8, 8, 3, groups=8), *last)
+
+
 class Selecting(nn.Module):
     """A pre-activation block that reads some of the stream's channels; the head reads others."""
 
@@ -101,12 +113,14 @@ SOURCES: dict[str, tuple[str, dict[str, Any]]] = {
     "half_normed": ("methods_networks:half_normed", {}),
     "transposed": ("methods_networks:transposed", {}),
     "selecting": ("methods_networks:Selecting", {}),
+    "flattened": ("methods_networks:flattened", {}),
+    "depthwise": ("methods_networks:depthwise", {}),
 }
 PAPERS: dict[str, tuple[str, dict[str, Any]]] = {
     name: (name, {"input_size": 32}) for name in ("vgg19", "preresnet164", "densenet40")
 }
 """Network slimming's own networks: large, for slow tests."""
-NORMED = tuple(name for name in SOURCES if name != "lenet5")
+NORMED = tuple(name for name in SOURCES if name not in ("lenet5", "flattened"))
 
 
 @cache

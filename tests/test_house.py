@@ -43,7 +43,7 @@ ONLY_IN = {
     "filelock": {"cache", "search"},
     "pydantic": {"training", "methods", "spec"},
     "yaml": {"architectures", "spec", "tracking", "export"},
-    "sklearn": {"data"},
+    "sklearn": {"data", "methods"},
     "mlxtend": {"data"},
     "fvcore": {"architecture"},
     "torchvision": {"architecture", "data", "export"},  # modeling.py goes out with exports

@@ -110,18 +110,19 @@ def test_inherited_weights_compute_what_the_masked_dense_network_does(
     source = Recording(**vars(dense(network, folder)))
     budget = space(network).dense.flops // 2
     derived = made(method).derive(source, flops=budget, seed=1)
-    weights, kept = derived.weights(), derived.kept()
-    if weights is None or kept is None:
+    if derived.inherit is None:
         assert METHODS[method].kind == "predefined"
-        assert weights is kept is None
+        assert derived.weights() is derived.kept() is None
         return
+    inherited = derived.inherit()
+    weights, kept = inherited.weights, inherited.kept
     for group in space(network).groups:
         if group.name in kept:
             assert len(kept[group.name]) == derived.architecture.widths[group.name]
     small = build(derived.architecture, trust=True)
     small.load_state_dict(weights, strict=True)
-    state = source.states[-1] if method in FITTED else whole_state(method, source)
-    whole = masked(network, state, kept)
+    fitted = source.states[-1] if method in FITTED else None
+    whole = masked(network, fitted or inherited.whole or whole_state(method, source), kept)
     images = torch.rand(5, 1, 8, 8, dtype=torch.float64)
     with torch.no_grad():
         expected = whole.double().eval()(images)
@@ -145,7 +146,7 @@ class Recording(Dense):
 
 
 def whole_state(method: str, source: Dense) -> dict[str, Tensor]:
-    """All weights the method cut from: what it inherits when nothing has to go."""
+    """All weights a method cut from that changes none: what it inherits when nothing has to go."""
     full = made(method).derive(source, flops=source.space.dense.flops)
     assert full.architecture.widths == source.space.dense.widths
     weights = full.weights()

@@ -5,6 +5,7 @@ A method is one file here and one line in `METHODS`; the conformance tests
 """
 
 from prunenas.methods._base import Derivation, Inheritance, Method, groups_of
+from prunenas.methods.channel_regression import ChannelRegression
 from prunenas.methods.dense import Dense, Trained
 from prunenas.methods.fpgm import FPGM
 from prunenas.methods.group_norm import GroupNorm
@@ -15,6 +16,7 @@ from prunenas.methods.random import Random
 from prunenas.methods.soft_filter_pruning import SoftFilterPruning
 from prunenas.methods.sparse_structure import SparseStructure
 from prunenas.methods.taylor import Taylor
+from prunenas.methods.thinet import ThiNet
 from prunenas.methods.trainable_gates import TrainableGates
 from prunenas.methods.uniform import Uniform
 
@@ -23,6 +25,8 @@ METHODS: dict[str, type[Method]] = {
     "random": Random,
     "l1_norm": L1Norm,
     "fpgm": FPGM,
+    "thinet": ThiNet,
+    "channel_regression": ChannelRegression,
     "network_slimming": NetworkSlimming,
     "soft_filter_pruning": SoftFilterPruning,
     "sparse_structure": SparseStructure,
