@@ -211,7 +211,7 @@ class Studied:
                 "flops_ratio": trial.share,
                 "epochs": len(trial.curve),
                 "curve": [{"validation_accuracy": accuracy} for accuracy in trial.curve],
-            }  # type: ignore[arg-type]
+            }
         )
         if self.ranged:
             least, dense = int(grid.table.flops.min()), self.space.dense.flops

@@ -59,7 +59,7 @@ def record_of(candidate: Candidate, space: Space, oracle: Oracle, **changes: Any
         "flops_ratio": architecture.flops / space.dense.flops,
         "parameters": dict(candidate.parameters),
     }
-    return Record(**{**nothing, **known, **changes})  # type: ignore[arg-type]
+    return Record(**{**nothing, **known, **changes})
 
 
 class Driven:
@@ -81,7 +81,7 @@ class Driven:
         values = (record.accuracy, record.flops)[: len(self.stored.directions)]
         ended = record.state == "complete"
         state = None if ended else optuna.trial.TrialState.FAIL
-        self.stored.tell(trial, values if ended else None, state=state)  # type: ignore[arg-type]
+        self.stored.tell(trial, values if ended else None, state=state)
         return record
 
     def run(self, trials: int, oracle: Oracle) -> list[Record]:
@@ -148,7 +148,7 @@ def test_it_finds_a_known_front_and_chance_does_not(tmp_path: Path, space: Space
     every = []
     for ratios in product((0.25, 0.5, 0.75, 1.0), repeat=len(names)):
         named = dict(zip(names, ratios, strict=True))
-        candidate = Candidate(0, "", "", None, {}, named, None, {})  # type: ignore[arg-type]
+        candidate = Candidate(0, "", "", None, {}, named, None, {})
         every.append(record_of(candidate, space, toy))
     best = volume(every)
 

@@ -28,7 +28,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(path: Path, storage: str = STORAGE, **options: object) -> StudyView:
-    return run_study(load_study(path), storage=storage, device="cpu", **options)  # type: ignore[arg-type]
+    return run_study(load_study(path), storage=storage, device="cpu", **options)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ FINE = "  - {name: l1_norm, space: {widths: {per: group, ratio: {low: 0.1, high:
 
 
 def written(folder: Path, search: str, **options: object) -> Study:
-    path = write_study(folder, **options)  # type: ignore[arg-type]
+    path = write_study(folder, **options)
     text = path.read_text().replace("search: {", "search: {" + search + ", ")
     path.write_text(text)
     return load_study(path)
@@ -223,7 +223,7 @@ def infeasible_at_last(name: str, trials: int, asked_by: Study, space: Space) ->
         if asked * dense >= least:
             accuracy = 0.9 + 0.1 * math.log10(asked) - 0.1 * waste
             values |= {"state": "complete", "accuracy": accuracy, "flops": int(asked * dense)}
-        record = Record(**values)  # type: ignore[arg-type]
+        record = Record(**values)
         broken = violation(record, int(asked * dense), least, dense)
         trial.storage.set_trial_system_attr(trial._trial_id, CONSTRAINTS, [broken])
         told = verdict(record, records, ("maximize", "minimize"), least)
