@@ -151,11 +151,11 @@ def half(source: Dense, **fields: object) -> Inheritance:
 def test_the_cut_network_computes_what_the_masked_one_does(network: str, folder: Path) -> None:
     source = dense(network, folder)
     inherited = half(source)
-    assert inherited.whole is not None
+    assert inherited.rebuilt is not None
     widths = {name: len(kept) for name, kept in inherited.kept.items()}
     small = build(source.space.architecture(widths=widths, kept=inherited.kept), trust=True)
     small.load_state_dict(inherited.weights)
-    whole = masked(network, inherited.whole, inherited.kept)
+    whole = masked(network, inherited.rebuilt, inherited.kept)
     images = torch.rand(5, *source.space.input_shape, dtype=torch.float64)
     with torch.no_grad():
         expected = whole.double().eval()(images)

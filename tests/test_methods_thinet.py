@@ -106,11 +106,11 @@ def half(source: Dense, **fields: object) -> Inheritance:
 def test_the_cut_network_computes_what_the_masked_one_does(network: str, folder: Path) -> None:
     source = dense(network, folder)
     inherited = half(source)
-    assert inherited.whole is not None
+    assert inherited.rebuilt is not None
     widths = {name: len(kept) for name, kept in inherited.kept.items()}
     small = build(source.space.architecture(widths=widths, kept=inherited.kept), trust=True)
     small.load_state_dict(inherited.weights)
-    whole = masked(network, inherited.whole, inherited.kept)
+    whole = masked(network, inherited.rebuilt, inherited.kept)
     images = torch.rand(5, *source.space.input_shape, dtype=torch.float64)
     with torch.no_grad():
         expected = whole.double().eval()(images)
@@ -120,7 +120,7 @@ def test_the_cut_network_computes_what_the_masked_one_does(network: str, folder:
 def test_only_the_weights_that_read_a_cut_group_change(folder: Path) -> None:
     source = dense("vgg_mini", folder)
     inherited = half(source)
-    assert inherited.whole is not None
+    assert inherited.rebuilt is not None
     read = {
         f"{part.layer}.weight"
         for group in source.space.groups
@@ -128,13 +128,13 @@ def test_only_the_weights_that_read_a_cut_group_change(folder: Path) -> None:
         if len(inherited.kept[group.name]) < group.width
     }
     state = source.state()
-    changed = {name for name in state if not torch.equal(state[name], inherited.whole[name])}
+    changed = {name for name in state if not torch.equal(state[name], inherited.rebuilt[name])}
     assert changed == read
     for group in source.space.groups:
         for part in source.space.consumers(group.name):
             gone = torch.ones(group.width, dtype=torch.bool)
             gone[inherited.kept[group.name]] = False
-            assert (inherited.whole[f"{part.layer}.weight"][:, gone] == 0).all()
+            assert (inherited.rebuilt[f"{part.layer}.weight"][:, gone] == 0).all()
 
 
 def test_nothing_changes_where_nothing_goes(folder: Path) -> None:
@@ -194,13 +194,13 @@ def test_fine_tuning_trains_what_is_left_after_each_group(tmp_path: Path) -> Non
     cut = [group for group in source.space.groups if len(inherited.kept[group.name]) < group.width]
     assert told == ["dense network"] + ["fine-tuning"] * 2 * len(cut)
     plain = half(source)
-    assert inherited.whole is not None
+    assert inherited.rebuilt is not None
     name = "0.0.weight"
     assert not torch.equal(inherited.weights[name], plain.weights[name])
     widths = {name: len(kept) for name, kept in inherited.kept.items()}
     small = build(source.space.architecture(widths=widths), trust=True)
     small.load_state_dict(inherited.weights)
-    whole = masked("grouped", inherited.whole, inherited.kept)
+    whole = masked("grouped", inherited.rebuilt, inherited.kept)
     images = torch.rand(5, 1, 8, 8, dtype=torch.float64)
     with torch.no_grad():
         expected = whole.double().eval()(images)
@@ -251,7 +251,7 @@ def test_it_rebuilds_better_than_random_channels_and_those_of_largest_norm(learn
         one = ThiNet(positions=50).derive(learned, ratios=asked)
         assert one.inherit is not None
         inherited = one.inherit()
-        assert inherited.whole is not None
+        assert inherited.rebuilt is not None
         kept = inherited.kept[group.name]
         l1 = METHODS["l1_norm"]().derive(learned, ratios=asked).kept()
         assert l1 is not None
@@ -264,6 +264,6 @@ def test_it_rebuilds_better_than_random_channels_and_those_of_largest_norm(learn
             assert own <= error(learned, group.name, chosen)
         (part,) = learned.space.consumers(group.name)
         before = learned.state()[f"{part.layer}.weight"][:, kept].flatten(2)
-        after = inherited.whole[f"{part.layer}.weight"][:, kept].flatten(2)
+        after = inherited.rebuilt[f"{part.layer}.weight"][:, kept].flatten(2)
         factors = (after * before).sum(dim=(0, 2)) / before.square().sum(dim=(0, 2))
         assert error(learned, group.name, kept, factors.double()) < own

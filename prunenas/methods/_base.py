@@ -33,13 +33,13 @@ class Inheritance:
         kept: Sorted indices of the dense network's channels that stay, int64 of shape
             ``(width,)`` for each group by name. A group that isn't there stays whole.
         weights: State dict at those channels, on the CPU.
-        whole: The state dict that ``weights`` is cut from, where the method changed the dense
-            network's (by reconstruction, say); ``None`` where those are the dense network's own.
+        rebuilt: The dense network's state dict that ``weights`` is cut from, where the method
+            changed it (by reconstruction, say); ``None`` where it is the training's own.
     """
 
     kept: Mapping[str, Tensor]
     weights: dict[str, Tensor]
-    whole: dict[str, Tensor] | None = None
+    rebuilt: dict[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ what the pruned one does. That needs no rebuilding between groups, and the cut a
 that are gone until the cut.)
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from prunenas.architecture import Architecture, ChannelGroup, Space, build
+from prunenas.architecture import Architecture, ChannelGroup, build
 from prunenas.methods._base import Inheritance
 from prunenas.methods.dense import Dense
 from prunenas.training import EpochMetrics, Recipe, train
@@ -22,22 +22,6 @@ Cut = Callable[[nn.Module, ChannelGroup, int, Tensor | None], Tensor]
 
 After = Callable[[nn.Module, Mapping[str, Tensor]], None]
 """Told of the network and of the channels kept so far, after each group."""
-
-
-def planned(
-    space: Space,
-    ratios: Mapping[str, float] | None,
-    flops: int | None,
-    fixed: Collection[str],
-) -> Architecture:
-    """Return the architecture at given ratios, scaled onto the budget; see `Method.derive`.
-
-    Without ratios all groups keep the same share: all, or what the budget allows.
-    """
-    asked: float | Mapping[str, float] = 1.0 if ratios is None else ratios
-    if flops is None:
-        return space.architecture(asked)
-    return space.fit(asked, flops=flops, fixed=fixed, tolerance=None)
 
 
 def front_to_back(
@@ -62,8 +46,8 @@ def front_to_back(
             kept[group.name] = cut(network, group, width, given.get(group.name))
             if after is not None:
                 after(network, kept)
-    whole = {name: value.detach().cpu() for name, value in network.state_dict().items()}
-    return Inheritance(kept, space.inherit(whole, kept), whole)
+    rebuilt = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    return Inheritance(kept, space.inherit(rebuilt, kept), rebuilt)
 
 
 def trained(dense: Dense) -> nn.Module:

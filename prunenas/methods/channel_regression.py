@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from prunenas.architecture import ChannelGroup
 from prunenas.methods._base import Derivation, Inheritance, Method, share_kept, strongest
-from prunenas.methods._front_to_back import front_to_back, planned, trained
+from prunenas.methods._front_to_back import front_to_back, trained
 from prunenas.methods._reading import readers
 from prunenas.methods._reconstruction import Target, targets
 from prunenas.methods._sampling import Sample
@@ -84,7 +84,8 @@ class ChannelRegression(Method):
         Without ratios all groups keep the same share: all, or what the budget allows.
         """
         space = dense.space
-        architecture = planned(space, ratios, flops, fixed)
+        asked: float | Mapping[str, float] = 1.0 if ratios is None else ratios
+        architecture = self.proportioned(space, asked, flops=flops, fixed=fixed)
 
         def inherit() -> Inheritance:
             sample = Sample(dense.data.train, self.images, None, seed)

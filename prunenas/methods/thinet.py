@@ -17,7 +17,7 @@ greedy step costs C operations and not C x M for M samples, and memory doesn't g
 
 Differs from the paper: a group that several layers read (a residual stream, features that are
 concatenated) goes by the sum of their errors, and each of them has factors of its own; the paper
-leaves such layers whole (fix them at ratio 1.0 to have it so). The other branch of an addition or
+leaves such layers whole (name them in `whole` to have it so). The other branch of an addition or
 concatenation is no part of the error. Channels that a grouped layer cuts into blocks go in equal
 numbers from each. Channel selections keep the channels their architecture names. Where samples
 don't decide on factors, those nearest to 1 are taken. Fine-tuning is off by default; its learning
@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from prunenas.architecture import ChannelGroup
 from prunenas.errors import MethodError
 from prunenas.methods._base import Derivation, Inheritance, Method, share_kept
-from prunenas.methods._front_to_back import finetune, front_to_back, planned
+from prunenas.methods._front_to_back import finetune, front_to_back
 from prunenas.methods._least_squares import refit
 from prunenas.methods._reading import Reader, readers, watched
 from prunenas.methods._sampling import Sample, batch_size, draw
@@ -91,7 +91,8 @@ class ThiNet(Method):
 
         Without ratios all groups keep the same share: all, or what the budget allows.
         """
-        architecture = planned(dense.space, ratios, flops, fixed)
+        asked: float | Mapping[str, float] = 1.0 if ratios is None else ratios
+        architecture = self.proportioned(dense.space, asked, flops=flops, fixed=fixed)
 
         def inherit() -> Inheritance:
             sample = self._sample(dense, seed)
