@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from prunenas.places import CACHE
 
 _FORMAT = "1"
 _UNFINISHED = "unfinished"
+_SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -127,31 +128,30 @@ class Cache:
         Raises:
             OSError: The folder can't be written.
         """
-        # Copies: safetensors stores neither strided tensors nor two that share memory.
-        whole = {
-            name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
-            for name, tensor in tensors.items()
-        }
-        text = json.dumps(meta, sort_keys=True, allow_nan=False)
-        about = {"format": _FORMAT, "meta": text, "checksum": _checksum(whole, text)}
-        path = self._path(kind, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.stem}.{os.getpid()}.partial")
-        try:
-            save_file(whole, partial, metadata=about)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        _write(self._path(kind, key), tensors, meta)
 
     def keep(
         self, kind: str, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]
     ) -> None:
         """``put`` for results that are in hand: a full disk costs the next one, not this one."""
+        self._keep(self._path(kind, key), tensors, meta)
+
+    def pause(
+        self, kind: str, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]
+    ) -> None:
+        """Keep what there is of a result until it is whole; only who holds the lock may."""
+        self._keep(self._paused(kind, key), tensors, meta)
+
+    def paused(self, kind: str, key: str) -> Entry | None:
+        """What `pause` kept, or ``None``; if it is damaged, too: the work begins anew."""
         try:
-            self.put(kind, key, tensors, meta)
-        except (OSError, SafetensorError) as error:
-            reason = " ".join(str(error).split())
-            self._warn(f"a result can't be stored in {self.folder}: {reason}")
+            return _read(self._paused(kind, key))
+        except (FileNotFoundError, SafetensorError, KeyError, ValueError):
+            return None
+
+    def resume(self, kind: str, key: str) -> None:
+        """Forget what `pause` kept, once the result is whole."""
+        self._paused(kind, key).unlink(missing_ok=True)
 
     def unfinished(self, kind: str, key: str) -> Path:
         """Where whoever holds the lock keeps a checkpoint, and the next holder takes it up."""
@@ -160,7 +160,8 @@ class Cache:
     def items(self) -> list[Item]:
         """Every result and every checkpoint of one, last used first."""
         found = [_item(path) for path in self.folder.glob("*/*/*.safetensors")]
-        found += [_checkpoint(path) for path in (self.folder / _UNFINISHED).glob("*-*.pt")]
+        begun = (self.folder / _UNFINISHED).glob("[!.]*-*")
+        found += [_checkpoint(path) for path in begun]
         return sorted((item for item in found if item), key=lambda item: (-item.used, item.key))
 
     def drop(self, item: Item) -> bool:
@@ -199,10 +200,37 @@ class Cache:
         with filelock.FileLock(path, is_singleton=True):
             yield
 
+    def _keep(self, path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        try:
+            _write(path, tensors, meta)
+        except (OSError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            self._warn(f"a result can't be stored in {self.folder}: {reason}")
+
+    def _paused(self, kind: str, key: str) -> Path:
+        return self.unfinished(kind, key).with_suffix(_SUFFIX)
+
     def _path(self, kind: str, key: str) -> Path:
         if not kind.isidentifier() or not key.isalnum():
             raise ValueError(f"kind and key must be plain words, but are {kind!r} and {key!r}")
-        return self.folder / kind / key[:2] / f"{key}.safetensors"
+        return self.folder / kind / key[:2] / f"{key}{_SUFFIX}"
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    # Copies: safetensors stores neither strided tensors nor two that share memory.
+    whole = {
+        name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    text = json.dumps(meta, sort_keys=True, allow_nan=False)
+    about = {"format": _FORMAT, "meta": text, "checksum": _checksum(whole, text)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial")
+    try:
+        save_file(whole, partial, metadata=about)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Entry:
@@ -231,6 +259,9 @@ def _item(path: Path) -> Item | None:
 
 def _checkpoint(path: Path) -> Item | None:
     kind, _, key = path.stem.partition("-")
+    if path.suffix == _SUFFIX:
+        item = _item(path)
+        return None if item is None else replace(item, kind=kind, key=key, unfinished=True)
     try:
         stat = path.stat()
     except FileNotFoundError:

@@ -73,10 +73,12 @@ class Lines:
                 if event.resumed:
                     yield f"{event.name}: resumed, {event.trials_done} of them done"
             case DenseEpoch():
-                yield (
-                    f"{event.what}: {event.unit} {event.epoch}/{event.epochs}, "
-                    f"accuracy {units.accuracy(event.accuracy)}"
-                )
+                if event.unit == "epoch" or _is_tenth(event.epoch, event.epochs):
+                    reached = f", accuracy {units.accuracy(event.accuracy)}"
+                    yield (
+                        f"{event.what}: {event.unit} {event.epoch}/{event.epochs}"
+                        f"{'' if event.accuracy is None else reached}"
+                    )
             case TrialStarted():
                 yield (
                     f"trial {event.number}: {event.method}, "
@@ -136,3 +138,14 @@ def outcome(record: Record) -> str:
     if record.reason:
         words.append(" ".join(record.reason.split()))
     return ", ".join(words)
+
+
+def _is_tenth(done: int, total: int) -> bool:
+    """Whether a tenth of all steps is full with this one: more lines than ten nobody reads.
+
+    >>> [done for done in range(1, 31) if _is_tenth(done, 30)]
+    [3, 6, 9, 12, 15, 18, 21, 24, 27, 30]
+    >>> [done for done in range(1, 4) if _is_tenth(done, 3)]
+    [1, 2, 3]
+    """
+    return done * 10 // total > (done - 1) * 10 // total

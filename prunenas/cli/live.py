@@ -137,7 +137,7 @@ class Screen:
                 "",
                 "",
                 f"{dense.unit} {dense.epoch}/{dense.epochs}",
-                f"accuracy {units.accuracy(dense.accuracy)}",
+                "" if dense.accuracy is None else f"accuracy {units.accuracy(dense.accuracy)}",
             )
         for trial in tuple(self._progress.running.values()):  # events come from another thread
             grid.add_row(*_cells(trial))

@@ -40,12 +40,12 @@ class RunningTrial:
 
 @dataclass
 class DenseTraining:
-    """The training, or search, that a method learns from; its trial has not started yet."""
+    """The training, or other work, that a method learns from; its trial has not started yet."""
 
     what: str
     epoch: int
     epochs: int
-    accuracy: float
+    accuracy: float | None
     unit: str = "epoch"
 
 

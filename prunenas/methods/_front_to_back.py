@@ -6,13 +6,15 @@ what the pruned one does. That needs no rebuilding between groups, and the cut a
 that are gone until the cut.)
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from prunenas.architecture import Architecture, ChannelGroup, build
 from prunenas.methods._base import Inheritance
+from prunenas.methods._steps import Step, last_step
 from prunenas.methods.dense import Dense
 from prunenas.training import EpochMetrics, Recipe, train
 
@@ -25,9 +27,18 @@ After = Callable[[nn.Module, Mapping[str, Tensor]], None]
 
 
 def front_to_back(
-    dense: Dense, architecture: Architecture, cut: Cut, after: After | None = None
+    dense: Dense,
+    architecture: Architecture,
+    cut: Cut,
+    after: After | None = None,
+    *,
+    random: torch.Generator,
+    key: Mapping[str, Any],
+    what: str,
 ) -> Inheritance:
     """Cut a trained dense network to an architecture's widths, group by group.
+
+    What comes of it is kept, and taken up after the last group that is done.
 
     Args:
         dense: Trained for it if it isn't yet.
@@ -35,19 +46,54 @@ def front_to_back(
         cut: Chooses a group's channels, and changes the weights that read them: to zero for those
             that go.
         after: Called after each group that was cut.
+        random: What ``cut`` draws from.
+        key: JSON values that ``cut`` and ``after`` depend on.
+        what: The work's name, in reports.
     """
     space = dense.space
-    network = trained(dense)
     given = space.selected(architecture)  # those of channel selections are the architecture's
     kept = {group.name: torch.arange(group.width) for group in space.groups}
-    for group in space.groups:
-        width = architecture.widths[group.name]
-        if width < group.width:
+    cutting = [group for group in space.groups if architecture.widths[group.name] < group.width]
+    if not cutting:
+        state = dense.state()
+        return Inheritance(kept, space.inherit(state, kept), state)
+
+    def steps(begun: Step | None) -> Iterator[Step]:
+        network, first = trained(dense), 0
+        if begun is not None:
+            first = begun.done
+            network.load_state_dict(_within(begun.tensors, _NETWORK))
+            kept.update(_within(begun.tensors, _KEPT))
+            random.set_state(begun.tensors[_RANDOM])
+        for done, group in enumerate(cutting[first:], first + 1):
+            width = architecture.widths[group.name]
             kept[group.name] = cut(network, group, width, given.get(group.name))
             if after is not None:
                 after(network, kept)
-    rebuilt = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+            tensors = {
+                **{_NETWORK + name: value for name, value in network.state_dict().items()},
+                **{_KEPT + each.name: kept[each.name] for each in cutting[:done]},
+                _RANDOM: random.get_state(),
+            }
+            yield Step(done, len(cutting), tensors)
+
+    last = last_step(
+        dense, steps, key={**key, "architecture": architecture.digest}, what=what
+    ).tensors
+    rebuilt = {name: value.detach().cpu() for name, value in _within(last, _NETWORK).items()}
+    kept.update(_within(last, _KEPT))
     return Inheritance(kept, space.inherit(rebuilt, kept), rebuilt)
+
+
+_NETWORK, _KEPT, _RANDOM = "network.", "kept.", "random"  # names of a step's tensors
+
+
+def _within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def trained(dense: Dense) -> nn.Module:

@@ -29,6 +29,7 @@ large flattened map) is rescaled channel by channel, from single sampled outputs
 
 import warnings
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import ClassVar, Literal, final
 
 import torch
@@ -90,19 +91,30 @@ class ChannelRegression(Method):
         def inherit() -> Inheritance:
             sample = Sample(dense.data.train, self.images, None, seed)
             random = torch.Generator().manual_seed(seed)
-            original = trained(dense)
+            original = cache(lambda: trained(dense))
 
             def cut(
                 network: nn.Module, group: ChannelGroup, width: int, given: Tensor | None
             ) -> Tensor:
                 reading = readers(space, group, network)
-                found = targets(space, network, original, reading, sample, self.positions, random)
+                found = targets(space, network, original(), reading, sample, self.positions, random)
                 kept = given if given is not None else choose(found, group, width)
                 for target in found:
                     target.apply(kept)
                 return kept
 
-            return front_to_back(dense, architecture, cut)
+            return front_to_back(
+                dense,
+                architecture,
+                cut,
+                random=random,
+                key={
+                    "method": "channel_regression",
+                    **self.model_dump(exclude={"whole"}),
+                    "seed": seed,
+                },
+                what="channel_regression",
+            )
 
         return Derivation(
             architecture,

@@ -48,8 +48,8 @@ class Dense:
         seed: Of initialisation and batch order.
         device: Where the training runs.
         report: Told of every epoch: what is trained ("dense network", ...) and its metrics.
-        progress: Told of every step of a search that trains nothing: what searches, steps done,
-            steps in all as far as is known, and the accuracy reached, in [0, 1].
+        progress: Told of every step of other work: its name, steps done, steps in all as far as
+            is known, and the accuracy reached, in [0, 1], where it was measured.
     """
 
     space: Space
@@ -59,7 +59,7 @@ class Dense:
     seed: int = 0
     device: torch.device | str = "cpu"
     report: Callable[[str, EpochMetrics], None] | None = None
-    progress: Callable[[str, int, int, float], None] | None = None
+    progress: Callable[[str, int, int, float | None], None] | None = None
 
     def network(self) -> nn.Module:
         """Return the dense network with fresh weights, on the CPU, in training mode."""
@@ -104,7 +104,7 @@ class Dense:
             raise MethodError(
                 f"a special training must have a key to be stored under, but {what!r} has none"
             )
-        name = self._name(key)
+        name = self.key(key)
         with self.cache.lock(KIND, name):
             entry = self.cache.get(KIND, name)
             if entry is None:
@@ -128,23 +128,19 @@ class Dense:
         Trains nothing.
         """
         try:
-            entry = self.cache.get(KIND, self._name(None))
+            entry = self.cache.get(KIND, self.key(None))
         except TrainingError:  # a device that can't train it has not trained it
             return None
         return None if entry is None else float(entry.meta["accuracy"])
 
-    def steps(self, what: str) -> Callable[[int, int, float], None]:
-        """Return what a search named ``what`` tells of its steps: done, in all, the accuracy."""
+    def key(self, special: Mapping[str, Any] | None) -> str:
+        """Return what the plain training is stored under, or what depends on it and more.
 
-        def tell(done: int, total: int, accuracy: float) -> None:
-            if self.progress is not None:
-                self.progress(what, done, total, accuracy)
-
-        return tell
-
-    def _name(self, key: Mapping[str, Any] | None) -> str:
+        Args:
+            special: JSON values: what else it depends on; ``None`` for the plain training.
+        """
         return self.cache.key(
-            training=dict(key) if key is not None else None,
+            training=dict(special) if special is not None else None,
             **causes(
                 self.space.dense,
                 self.data,
@@ -153,7 +149,7 @@ class Dense:
                 seed=self.seed,
                 device=self.device,
                 # What a special training does besides is a method's code.
-                rooms=() if key is None else ("methods",),
+                rooms=() if special is None else ("methods",),
             ),
         )
 

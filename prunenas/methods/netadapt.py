@@ -25,6 +25,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from typing import ClassVar, Literal, final
 
@@ -34,6 +35,7 @@ from torch import Tensor
 from prunenas.architecture import ChannelGroup, Space, build
 from prunenas.methods._base import Derivation, Inheritance, Method, refuse_ratios, share_kept
 from prunenas.methods._ranking import budget_threshold, ranked_channels
+from prunenas.methods._steps import Step, last_step
 from prunenas.methods._weights import group_norms
 from prunenas.methods.dense import Dense
 from prunenas.training import evaluate
@@ -103,18 +105,15 @@ class NetAdapt(Method):
             if group.name not in held
         }
         budget_threshold(space, scores, budget)  # raises where no widths meet it
-        sample = Sample.of(dense, self.images, seed)
-        tried = 0
+        draw = cache(lambda: Sample.of(dense, self.images, seed))
 
         def judge(widths: dict[str, int]) -> tuple[float, float]:
-            nonlocal tried
-            tried += 1
             kept = ranked_channels(space, scores, widths)
             narrow = build(space.architecture(widths=widths, kept=kept), trust=True)
             narrow.load_state_dict(space.inherit(trained.state, kept))
             metrics = evaluate(
                 narrow,
-                sample,
+                draw(),
                 batch_size=_BATCH,
                 device=dense.device,
                 precision=dense.recipe.precision,
@@ -124,7 +123,20 @@ class NetAdapt(Method):
 
         groups = [group for group in space.groups if group.name in scores]
         saving = self.step * space.dense_flops
-        found = adapted(space, groups, budget, saving, judge, dense.steps("netadapt"))
+        last = last_step(
+            dense,
+            lambda begun: adapted(space, groups, budget, saving, judge, begun),
+            key={
+                "method": "netadapt",
+                "budget": budget,
+                "step": self.step,
+                "images": self.images,
+                "groups": [group.name for group in groups],
+                "seed": seed,
+            },
+            what="netadapt",
+        )
+        found = last.values["widths"]
         shares = {name: width / space.dense.widths[name] for name, width in found.items()}
         fitted = space.fit(shares, flops=budget, fixed=held, tolerance=None)
         kept = ranked_channels(space, scores, fitted.widths)
@@ -132,7 +144,7 @@ class NetAdapt(Method):
         return Derivation(
             architecture,
             notes={
-                "evaluations": tried,
+                "evaluations": last.values["evaluations"],
                 "channels_kept": share_kept(architecture, space.dense),
                 "dense_accuracy": trained.validation.accuracy,
             },
@@ -146,9 +158,12 @@ def adapted(
     budget: int,
     saving: float,
     judge: Judge,
-    tell: Callable[[int, int, float], None] = lambda done, total, accuracy: None,
-) -> dict[str, int]:
-    """Return the widths that the best proposals arrive at, the first within the budget.
+    begun: Step | None = None,
+) -> Iterator[Step]:
+    """Yield the best proposal of each step, until one is within the budget.
+
+    A step's values are ``widths``, and ``evaluations`` so far; the first is the dense network's,
+    with no step done.
 
     Args:
         space: Of the dense network.
@@ -156,18 +171,22 @@ def adapted(
         budget: In multiply-adds of one input.
         saving: What a step is to save of them.
         judge: Of proposals; of equals the first in the forward pass is kept.
-        tell: Told of each step: how many are done, how many there will be, and the accuracy.
+        begun: A step to go on from.
     """
-    widths, steps = dict(space.dense.widths), 0
-    missing = space.flops(widths) - budget
-    while missing > 0:
+    start = {"widths": dict(space.dense.widths), "evaluations": 0}
+    step = begun or Step(0, 1, values=start)
+    if begun is None:
+        yield step
+    widths, tried = step.values["widths"], step.values["evaluations"]
+    while (missing := space.flops(widths) - budget) > 0:
         offered = proposals(space, groups, widths, min(saving, missing))
         judged = [judge(each) for each in offered]
         best = judged.index(max(judged))
-        widths, steps = offered[best], steps + 1
-        missing = space.flops(widths) - budget
-        tell(steps, steps + math.ceil(max(0, missing) / saving), judged[best][0])
-    return widths
+        widths, tried, done = offered[best], tried + len(offered), step.done + 1
+        left = math.ceil(max(0, space.flops(widths) - budget) / saving)
+        values = {"widths": widths, "evaluations": tried}
+        step = Step(done, done + left, values=values, accuracy=judged[best][0])
+        yield step
 
 
 def proposals(

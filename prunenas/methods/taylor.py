@@ -22,7 +22,8 @@ blocks go one from each. Groups that no convolution or linear layer reads stay w
 section and its rule for streams are given from memory.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import ClassVar, Literal, final
 
@@ -35,6 +36,7 @@ from torch.nn import functional
 from prunenas.architecture import Space
 from prunenas.methods._base import Derivation, Inheritance, Method, refuse_ratios, share_kept
 from prunenas.methods._ranking import ranked_channels, ranked_widths
+from prunenas.methods._steps import Step, last_step
 from prunenas.methods._weights import columns
 from prunenas.methods.dense import Dense
 from prunenas.training.health import within_memory
@@ -87,11 +89,28 @@ class Taylor(Method):
         network = dense.network()
         network.load_state_dict(trained.state)
         batches = dense.data.train.batches(dense.recipe.batch_size, seed=seed)
-        sample = islice(batches, self.batches)
-        every = within_memory(
-            lambda: gate_importance(space, network.to(dense.device), sample),
+
+        def steps(begun: Step | None) -> Iterator[Step]:
+            done = 0 if begun is None else begun.done
+            totals = {} if begun is None else dict(begun.tensors)
+            total = min(self.batches, math.ceil(len(dense.data.train) / dense.recipe.batch_size))
+            network.to(dense.device)
+            for batch in islice(batches, done, self.batches):
+                for name, score in gate_importance(space, network, [batch]).items():
+                    totals[name] = totals[name] + score if name in totals else score
+                done += 1
+                yield Step(done, max(total, done), totals)
+
+        last = within_memory(
+            lambda: last_step(
+                dense,
+                steps,
+                key={"method": "taylor", "batches": self.batches, "seed": seed},
+                what="taylor",
+            ),
             torch.device(dense.device),
         )
+        every = {name: total / last.done for name, total in last.tensors.items()}
         scores = {name: score for name, score in every.items() if name not in held}
         threshold, widths = ranked_widths(space, scores, keep=self.keep, flops=flops)
         kept = ranked_channels(space, scores, widths)

@@ -122,7 +122,15 @@ class ThiNet(Method):
                 )
                 finetune(dense, network, kept, recipe, seed)
 
-            return front_to_back(dense, architecture, cut, after if self.finetune_epochs else None)
+            return front_to_back(
+                dense,
+                architecture,
+                cut,
+                after if self.finetune_epochs else None,
+                random=random,
+                key={"method": "thinet", **self.model_dump(exclude={"whole"}), "seed": seed},
+                what="thinet",
+            )
 
         return Derivation(
             architecture,

@@ -31,15 +31,15 @@ class StudyStarted:
 
 @dataclass(frozen=True)
 class DenseEpoch:
-    """An epoch of a training that methods learn from, or a step of their search.
+    """An epoch of a training that methods learn from, or a step of other work of theirs.
 
-    ``what`` names it in words, ``unit`` says which of the two.
+    ``what`` names it in words, ``unit`` says which of the two. A step may be without an accuracy.
     """
 
     what: str
     epoch: int
     epochs: int
-    accuracy: float
+    accuracy: float | None
     unit: str = "epoch"
 
 

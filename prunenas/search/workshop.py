@@ -166,8 +166,8 @@ class Workshop:
         accuracy = metrics.validation.accuracy
         self.watch(DenseEpoch(what, metrics.epoch, self.study.train.epochs, accuracy))
 
-    def dense_step(self, what: str, done: int, total: int, accuracy: float) -> None:
-        """Tell of a step of a method's search."""
+    def dense_step(self, what: str, done: int, total: int, accuracy: float | None) -> None:
+        """Tell of a step of a method's work."""
         self.watch(DenseEpoch(what, done, total, accuracy, unit="step"))
 
 
