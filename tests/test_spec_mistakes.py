@@ -181,14 +181,14 @@ def ratio(text: str) -> str:
         (5, "  - {name: taylor, with: {whole: conv1}}", "taylor: whole must be a list, but is "
          "'conv1'"),
         (5, "  - {name: network_slimming, with: {sparsty: 1e-4}}", "unknown "
-         "network_slimming hyperparameter 'sparsty' (did you mean 'sparsity'?). Known: keep, "
+         "network_slimming hyperparameter 'sparsty' (did you mean 'sparsity'?). Known: empty, keep, "
          "scale_init, sparsity, whole"),
         (5, "  - {name: network_slimming, with: {keep: 1.5}}", "network_slimming: `keep <= 1` must "
          "hold, but it is 1.5"),
         (5, "  - {name: random, with: {low: 0.9, high: 0.1}}", "random: low <= high must hold, but "
          "low=0.9 and high=0.1"),
         (5, inline("{method: {sparsty: {}}}", "network_slimming"), "unknown network_slimming "
-         "hyperparameter 'sparsty' (did you mean 'sparsity'?). Known: keep, scale_init, sparsity, "
+         "hyperparameter 'sparsty' (did you mean 'sparsity'?). Known: empty, keep, scale_init, sparsity, "
          "whole"),
         (5, inline("{method: {keep: {low: 0.1, high: 1.5}}}", "network_slimming"),
          "network_slimming: `keep <= 1` must hold, but it is 1.5"),
@@ -215,7 +215,7 @@ def test_a_mistake_is_one_line_with_its_place(
         told = (
             "search_spaces/per_layer.yaml:1: widths are for methods that follow given ratios, but "
             "network_slimming sets its own; search its hyperparameters instead. "
-            "Known: keep, scale_init, sparsity, whole"
+            "Known: empty, keep, scale_init, sparsity, whole"
         )
         assert found == [told]
     else:
