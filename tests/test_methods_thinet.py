@@ -212,7 +212,7 @@ def test_sums_that_do_not_fit_are_refused(folder: Path) -> None:
     network = trained(source)
     reading = readers(source.space, source.space.groups[-1], network)
     sample = Sample(digits().train, 10, None, seed=0, memory=10_000)
-    with pytest.raises(MethodError, match="must fit 5,000 bytes"):
+    with pytest.raises(MethodError, match="half of its memory, 5,000 bytes"):
         sampled_grams(network, reading, sample, 10, torch.Generator())
 
 

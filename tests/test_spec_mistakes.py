@@ -181,15 +181,15 @@ def ratio(text: str) -> str:
         (5, "  - {name: taylor, with: {whole: conv1}}", "taylor: whole must be a list, but is "
          "'conv1'"),
         (5, "  - {name: network_slimming, with: {sparsty: 1e-4}}", "unknown "
-         "network_slimming hyperparameter 'sparsty' (did you mean 'sparsity'?). Known: empty, keep, "
-         "scale_init, sparsity, whole"),
+         "network_slimming hyperparameter 'sparsty' (did you mean 'sparsity'?). Known: empty, "
+         "keep, scale_init, sparsity, whole"),
         (5, "  - {name: network_slimming, with: {keep: 1.5}}", "network_slimming: `keep <= 1` must "
          "hold, but it is 1.5"),
         (5, "  - {name: random, with: {low: 0.9, high: 0.1}}", "random: low <= high must hold, but "
          "low=0.9 and high=0.1"),
         (5, inline("{method: {sparsty: {}}}", "network_slimming"), "unknown network_slimming "
-         "hyperparameter 'sparsty' (did you mean 'sparsity'?). Known: empty, keep, scale_init, sparsity, "
-         "whole"),
+         "hyperparameter 'sparsty' (did you mean 'sparsity'?). Known: empty, keep, scale_init, "
+         "sparsity, whole"),
         (5, inline("{method: {keep: {low: 0.1, high: 1.5}}}", "network_slimming"),
          "network_slimming: `keep <= 1` must hold, but it is 1.5"),
         (5, inline("{method: {keep: {choices: [0.5, -1]}}}", "network_slimming"),

@@ -7,8 +7,10 @@ the number of samples (see `_least_squares`); the data set as a whole is never h
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from prunenas.data import Split
@@ -16,11 +18,29 @@ from prunenas.errors import MethodError
 from prunenas.methods._reading import Reader
 
 MEMORY = 10**9
-"""Bytes that sampling may hold beside the networks: 1 GB.
+"""Bytes that sampling may hold beside the networks by default.
 
 A quarter is for the images, a quarter for the activations of one batch, a half for what is
 gathered and the matrices that solving it needs.
 """
+
+Gigabytes = Annotated[
+    float,
+    Field(
+        gt=0,
+        description=(
+            "Gigabytes (10^9 bytes) that sampled images and activations, and what is computed of "
+            "them, may take beside the networks."
+        ),
+    ),
+]
+"""Type of a method's field for the limit."""
+
+
+def in_bytes(gigabytes: float) -> int:
+    """Return whole bytes."""
+    return int(gigabytes * 1e9)
+
 
 BATCH = 64  # images in a pass, where memory allows
 

@@ -41,7 +41,7 @@ from prunenas.methods._base import Derivation, Inheritance, Method, share_kept, 
 from prunenas.methods._front_to_back import front_to_back, trained
 from prunenas.methods._reading import readers
 from prunenas.methods._reconstruction import Target, targets
-from prunenas.methods._sampling import Sample
+from prunenas.methods._sampling import MEMORY, Gigabytes, Sample, in_bytes
 from prunenas.methods.dense import Dense
 
 BISECTIONS = 40  # after which the penalties around a jump are equal to twelve digits
@@ -70,6 +70,7 @@ class ChannelRegression(Method):
         description="Places of the next layer's map that are looked at in each image; theirs: 10.",
         json_schema_extra={"search": {"low": 5, "high": 50}},
     )
+    memory: Gigabytes = MEMORY / 1e9
 
     def derive(
         self,
@@ -89,7 +90,7 @@ class ChannelRegression(Method):
         architecture = self.proportioned(space, asked, flops=flops, fixed=fixed)
 
         def inherit() -> Inheritance:
-            sample = Sample(dense.data.train, self.images, None, seed)
+            sample = Sample(dense.data.train, self.images, None, seed, in_bytes(self.memory))
             random = torch.Generator().manual_seed(seed)
             original = cache(lambda: trained(dense))
 

@@ -37,7 +37,7 @@ from prunenas.methods._base import Derivation, Inheritance, Method, share_kept
 from prunenas.methods._front_to_back import finetune, front_to_back
 from prunenas.methods._least_squares import refit
 from prunenas.methods._reading import Reader, readers, watched
-from prunenas.methods._sampling import Sample, batch_size, draw
+from prunenas.methods._sampling import MEMORY, Gigabytes, Sample, batch_size, draw, in_bytes
 from prunenas.methods.dense import Dense
 
 
@@ -77,6 +77,7 @@ class ThiNet(Method):
         description="Learning rate of that training, constant.",
         json_schema_extra={"search": {"low": 1e-4, "high": 1e-2, "log": True}},
     )
+    memory: Gigabytes = MEMORY / 1e9
 
     def derive(
         self,
@@ -140,7 +141,7 @@ class ThiNet(Method):
 
     def _sample(self, dense: Dense, seed: int) -> Sample:
         count = self.images_per_class * dense.data.classes
-        return Sample(dense.data.train, count, self.images_per_class, seed)
+        return Sample(dense.data.train, count, self.images_per_class, seed, in_bytes(self.memory))
 
 
 def sampled_grams(
@@ -160,8 +161,9 @@ def sampled_grams(
     need = sum(8 * reader.channels**2 for reader in reading)
     if need > sample.memory // 2:
         raise MethodError(
-            f"ThiNet's sums over samples must fit {sample.memory // 2:,} bytes, but "
-            f"{len(reading)} layers read {reading[0].channels} channels, which takes {need:,}"
+            f"ThiNet's sums over samples must fit half of its memory, "
+            f"{sample.memory // 2:,} bytes, but {len(reading)} layers read "
+            f"{reading[0].channels} channels, which takes {need:,}"
         )
     grams: dict[str, Tensor] = {}
 
