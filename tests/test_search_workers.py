@@ -67,7 +67,7 @@ def test_a_worker_that_is_killed_costs_an_epoch_and_nothing_else(tmp_path: Path,
     assert len({e.epoch for e in trained}) == len(trained)  # by one of the workers
     assert warnings
     assert all("was ended by SIGKILL" in text for text in warnings)
-    assert "goes on from its last epoch" in warnings[0]
+    assert "goes on from its last checkpoint" in warnings[0]
     with pytest.raises(StudyError, match="was begun with --deterministic, and goes on like that"):
         run(path, "two", labour=Labour(deterministic=False))
 
