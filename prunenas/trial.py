@@ -168,8 +168,8 @@ def run_trial(
         dense: The dense network, its data, recipe and device.
         derived: Told of the architecture and its epochs before training begins.
         report: Told of each epoch; its answer may be "stop".
-        checkpoint: Where the training is kept after each epoch, and taken up again; one that is
-            shared has a checkpoint of its own.
+        checkpoint: Where the training is kept and taken up again, see ``training.train``; one that
+            is shared has a checkpoint of its own.
         trainings: Where trainings are shared with other trials; None trains this one anew.
 
     Raises:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from methods_networks import space
+from resnext_networks import GROUPED, STEM, resnext, together
 from torch import nn
 
 from prunenas.architecture import Architecture, Space, build, count_flops, trace
@@ -65,6 +66,45 @@ def test_the_rest_computes_what_the_network_does_with_silent_paths() -> None:
 def test_what_is_no_path_or_leaves_none_is_refused(gone: dict[str, list[int]]) -> None:
     with pytest.raises(WidthError, match="must stay"):
         without_paths(space("grouped"), gone)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["input", "output"])
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        ("batch", True),
+        ("instance", True),
+        ("plain", False),
+        ("group 1", False),
+        ("group 2", False),
+        ("group 4", False),
+    ],
+)
+def test_channels_that_are_normalised_together_are_no_paths(
+    kind: str, found: bool, before: bool
+) -> None:
+    here = together(kind, before=before)
+    assert [paths.layer for paths in grouped_paths(here)] == (["grouped.0"] if found else [])
+    if not found:
+        with pytest.raises(WidthError, match="must stay"):
+            without_paths(here, {"grouped.0": [0]})
+
+
+def test_paths_and_branches_go_together() -> None:
+    here = resnext().without(["blocks.1"])
+    assert GROUPED[1] not in [paths.layer for paths in grouped_paths(here)]
+    gone = {STEM: [1], GROUPED[2]: [0, 3]}
+    architecture = without_paths(here, gone)
+    assert list(architecture.removed) == ["blocks.1"]
+    whole = build(resnext().dense, seed=4, trust=True)
+    small = build(architecture, trust=True)
+    assert count_flops(small, (1, 8, 8)) == architecture.flops
+    assert sum(p.numel() for p in small.parameters()) == architecture.params
+    small.load_state_dict(inherit_paths(here, whole.state_dict(), gone))
+    kept = torch.tensor([2, 3, 4, 5])
+    torch.testing.assert_close(
+        small.state_dict()[f"{GROUPED[2]}.weight"], whole.state_dict()[f"{GROUPED[2]}.weight"][kept]
+    )
 
 
 @pytest.mark.slow

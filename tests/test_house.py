@@ -44,6 +44,7 @@ ONLY_IN = {
     "pydantic": {"training", "methods", "spec"},
     "yaml": {"architectures", "spec", "tracking", "export"},
     "sklearn": {"data", "methods"},
+    "scipy": {"methods"},
     "mlxtend": {"data"},
     "fvcore": {"architecture"},
     "torchvision": {"architecture", "data", "export"},  # modeling.py goes out with exports

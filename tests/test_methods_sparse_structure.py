@@ -219,13 +219,6 @@ def test_groups_at_zero_are_gone_and_nothing_changes(tmp_path: Path) -> None:
         torch.testing.assert_close(small.eval()(images), whole(images), rtol=1e-5, atol=1e-5)
 
 
-def test_auto_prefers_blocks(tmp_path: Path) -> None:
-    for network, kind in (("resnet20", "blocks"), ("vgg_mini", "channels")):
-        derived = SparseStructure().derive(dense(network, tmp_path, recipe=STILL))
-        assert derived.notes["structures"] == kind
-        assert derived.architecture == space(network).dense
-
-
 def test_blocks_of_a_plain_network_are_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(MethodError, match="vgg_mini"):
         SparseStructure(structures="blocks").derive(dense("vgg_mini", tmp_path))

@@ -41,6 +41,16 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return start
 
 
+EACH_EPOCH = """
+import sys
+from prunenas.cli import main
+from prunenas.training import keeping
+keeping.SOONEST, keeping.SHARE = 0.0, float("inf")
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command line, with a checkpoint after every epoch whatever it costs."""
+
+
 def dominated(a: Record, b: Record) -> bool:
     """Whether b is at least as good as a in both objectives and better in one."""
     assert a.accuracy is not None
@@ -117,7 +127,10 @@ def test_a_process_that_ends_in_the_middle(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, signal_number: signal.Signals
 ) -> None:
     path = write_study(tmp_path, trials=3, epochs=30)
-    command = [sys.executable, "-m", "prunenas", "run", str(path), "--device", "cpu"]
+    module = ["-m", "prunenas"]
+    if signal_number == signal.SIGKILL:  # of which nobody hears: what is on disk is all there is
+        module = ["-c", EACH_EPOCH]
+    command = [sys.executable, *module, "run", str(path), "--device", "cpu"]
     environment = {**os.environ, "CI": "1", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command,

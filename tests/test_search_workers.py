@@ -1,5 +1,6 @@
 """Studies with worker processes: the same trials as one process has, whatever is killed."""
 
+import io
 import multiprocessing
 import os
 import signal
@@ -67,9 +68,32 @@ def test_a_worker_that_is_killed_costs_an_epoch_and_nothing_else(tmp_path: Path,
     assert len({e.epoch for e in trained}) == len(trained)  # by one of the workers
     assert warnings
     assert all("was ended by SIGKILL" in text for text in warnings)
-    assert "goes on from its last epoch" in warnings[0]
+    assert "goes on from its last checkpoint" in warnings[0]
     with pytest.raises(StudyError, match="was begun with --deterministic, and goes on like that"):
         run(path, "two", labour=Labour(deterministic=False))
+
+
+def test_interrupted_workers_write_down_the_epochs_they_have_finished(
+    tmp_path: Path, run: Run
+) -> None:
+    """They end by a signal, and their trainings are too short for a checkpoint on the way."""
+    path = write_study(tmp_path, epochs=200, trials=4)
+    places: dict[int, int] = {}
+
+    def watch(event: Event) -> None:
+        if isinstance(event, TrialEpoch):
+            places[event.number] = event.epoch
+            if min(places.values()) >= 3 and len(places) == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(path, labour=Labour(2), watch=watch)
+    assert not multiprocessing.active_children()
+    unfinished = list((tmp_path / "one" / "cache" / "unfinished").glob("scratch-*.pt"))
+    assert len(unfinished) == 2
+    for checkpoint in unfinished:  # behind a checksum
+        content = io.BytesIO(checkpoint.read_bytes()[32:])
+        assert len(torch.load(content, weights_only=True)["curve"]) >= 3
 
 
 @pytest.mark.slow

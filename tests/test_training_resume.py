@@ -112,7 +112,7 @@ def test_report_hears_of_earlier_epochs_again(tmp_path: Path) -> None:
 
 def test_a_finished_training_is_only_read_back(tmp_path: Path) -> None:
     first, again = small_network(), small_network(seed=1)
-    training = train(first, DATA, RECIPE, seed=0, checkpoint=tmp_path / "a.pt")
+    training = train(first, DATA, RECIPE, seed=0, checkpoint=tmp_path / "a.pt", keep_end=True)
     assert train(again, DATA, RECIPE, seed=0, checkpoint=tmp_path / "a.pt") == training
     assert same_state(first, again)
 
@@ -171,8 +171,9 @@ def test_a_damaged_checkpoint_means_starting_anew(tmp_path: Path, damage: str) -
 
 
 def test_nothing_is_left_beside_the_checkpoint(tmp_path: Path) -> None:
-    train(small_network(), DATA, RECIPE, epochs=2, seed=0, checkpoint=tmp_path / "new" / "a.pt")
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.pt"]
+    path = tmp_path / "new" / "a.pt"
+    train(small_network(), DATA, RECIPE, epochs=2, seed=0, checkpoint=path, keep_end=True)
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_reading_a_checkpoint_runs_no_code(tmp_path: Path) -> None:

@@ -85,6 +85,12 @@ class Assembly:
                 tuple(self._sliced(name, axes, order) for name, axes in self._walk.axes.items()),
                 self.findings.following(self._dense.network, order),
                 self._walk.normalised,
+                frozenset(
+                    self._names[group]
+                    for axis in self._walk.together
+                    for group, _ in channels.resolve(axis)
+                    if group in self._names
+                ),
             ),
         )
 

@@ -100,6 +100,8 @@ class Walk:
     """Layers that open channels, in forward order, each with its output's rows x columns."""
     normalised: dict[str, str] = field(default_factory=dict)
     """For channel selection layers, the normalisation layer whose output they read."""
+    together: list[Axis] = field(default_factory=list)
+    """Axes over several of whose channels at a time a normalisation takes its statistics."""
     fixed: dict[str, str] = field(default_factory=dict)
     """Why such a tensor can't follow channels, by name."""
     cuts: list[Cut] = field(default_factory=list)

@@ -18,11 +18,14 @@ class Lineage:
         layers: The layers' axes as pieces of groups.
         tensors: Parameters and buffers that no layer holds but that follow groups.
         normalised: For channel selection layers, the normalisation layer whose output they read.
+        together: Groups over several of whose channels at a time a normalisation takes its
+            statistics: a group normalisation, or one over all of a position.
     """
 
     layers: tuple[Sliced, ...]
     tensors: tuple[Following, ...]
     normalised: Mapping[str, str]
+    together: frozenset[str]
 
     def only(self, stays: Callable[[str], bool]) -> "Lineage":
         """Without the layers and tensors for whose name ``stays`` is false."""

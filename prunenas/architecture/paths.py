@@ -2,6 +2,8 @@
 
 A space's widths keep every group of a grouped convolution, each as wide as the others. Here groups
 as a whole go, with the channels that only they read and make; those that stay keep their width.
+A convolution's last group stays: where all of a residual branch are to go, ``Space.without`` takes
+out the branch, and the space that is left is asked for the rest.
 """
 
 from collections.abc import Collection, Mapping
@@ -40,7 +42,8 @@ def grouped_paths(space: Space) -> tuple[Paths, ...]:
     """Return the grouped convolutions whose groups can be taken out one by one.
 
     Those that alone cut their input's and their output's channels into blocks. Depthwise ones are
-    none: their groups are channels.
+    none: their groups are channels. Nor are those whose channels a group or layer normalisation
+    reads: its number of groups is fixed, and its statistics would be those of other channels.
     """
     divisors = {group.name: group.divisor for group in space.groups}
     found: list[Paths] = []
@@ -52,7 +55,12 @@ def grouped_paths(space: Space) -> tuple[Paths, ...]:
         met += [piece for axis in (layer.fan_in, layer.fan_out) for piece, *_ in axis if piece]
         if None not in ends and all(divisors.get(str(end)) == layer.groups for end in ends):
             found.append(Paths(layer.layer, layer.groups, str(ends[0]), str(ends[1])))
-    return tuple(p for p in found if met.count(p.inputs) == met.count(p.outputs) == 1)
+    return tuple(
+        paths
+        for paths in found
+        if met.count(paths.inputs) == met.count(paths.outputs) == 1
+        and not {paths.inputs, paths.outputs} & space._lineage.together
+    )
 
 
 def without_paths(space: Space, gone: Mapping[str, Collection[int]]) -> Architecture:
@@ -104,7 +112,8 @@ def inherit_paths(
     # Blocks go as a whole: no law says here that each keeps as many channels.
     sizes = {name: (space.dense.widths[name], 1) for name in kept}
     lineage = space._lineage
-    return cut(lineage.tensors, sliced(lineage.layers, sizes, state, kept), kept)
+    left = {name: tensor for name, tensor in state.items() if space._has(name)}
+    return cut(lineage.tensors, sliced(lineage.layers, sizes, left, kept), kept)
 
 
 def _left(space: Space, gone: Mapping[str, Collection[int]]) -> list[tuple[Paths, list[int]]]:

@@ -118,10 +118,10 @@ def train(
     """Train an architecture for real; its export gets the weights.
 
     It starts from random weights, by the recipe that you say. The test split is read once, after
-    the last epoch, and the accuracy on it is in the export too. A training that was interrupted, by
-    Ctrl-C or by anything else, keeps its finished epochs: the same line goes on with it, and ends
-    with the same weights. One that is finished is shown, not run again. An architecture of a paper
-    needs --out.
+    the last epoch, and the accuracy on it is in the export too. A training that was interrupted
+    keeps its finished epochs, one that was killed those of its last checkpoint: the same line goes
+    on with it, and ends with the same weights. One that is finished is shown, not run again. An
+    architecture of a paper needs --out.
 
     \b
     prunenas train exports/best --data mnist5k --epochs 30

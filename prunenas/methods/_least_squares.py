@@ -5,10 +5,13 @@ which batches of samples are added. Single-precision activations have no more th
 the squared condition number costs nothing that they had.
 """
 
+import numpy as np
 import torch
+from scipy.linalg.lapack import dpstrf
 from torch import Tensor
 
 SURE = 1e-10  # smallest pivot of a Cholesky factor, relative to the largest, that is trusted
+LARGE = 1000  # unknowns from which on eigenvectors take longer than a pivoted factorisation
 
 
 def solve(gram: Tensor, cross: Tensor) -> Tensor:
@@ -26,9 +29,46 @@ def solve(gram: Tensor, cross: Tensor) -> Tensor:
     factor, failed = torch.linalg.cholesky_ex(gram)
     pivots = factor.diagonal().square()
     if not int(failed) and bool(pivots.min() > SURE * pivots.max()):
-        found: Tensor = torch.cholesky_solve(cross, factor)
-        return found
+        only: Tensor = torch.cholesky_solve(cross, factor)
+        return only
     # Several W are as good: channels that are zero on all samples, or that move together.
+    found = _of_columns(gram, cross) if gram.is_cpu and len(gram) >= LARGE else None
+    return _of_eigenvectors(gram, cross) if found is None else found
+
+
+def _of_columns(gram: Tensor, cross: Tensor) -> Tensor | None:
+    """Solve for columns that determine the others; None where that can't be trusted.
+
+    A Cholesky factorisation that takes the largest pivot next ends where all others are noise. With
+    ``X = X_s F'``, ``F = (1, T)'``, for the columns ``s`` that it took, what solves for those alone
+    is one solution, and its projection onto the range of ``F``, which is that of ``X'``, is the
+    shortest.
+    """
+    size = len(gram)
+    # No eigenvalue is known to be larger; what is dropped is what eigenvalues would drop.
+    largest = max(float(gram.diagonal().max()), float(gram.sum()) / size)
+    noise = size * torch.finfo(gram.dtype).eps * largest
+    factors, order, rank, _ = dpstrf(np.array(gram.numpy(), order="F"), tol=noise, lower=1)
+    if not 0 < rank < size:
+        return None
+    lower = torch.from_numpy(factors)[:, :rank]
+    columns = torch.from_numpy(order.astype(np.int64) - 1)
+    some, inside = columns[:rank], lower[:rank].tril()
+    others = torch.linalg.solve_triangular(inside, lower[rank:], upper=False, left=False)
+    square = others.T @ others
+    square.diagonal().add_(1.0)
+    outer, failed = torch.linalg.cholesky_ex(square)
+    pivots = outer.diagonal().square()
+    if int(failed) or not bool(pivots.min() > SURE * pivots.max()):
+        return None
+    shortest = torch.cholesky_solve(torch.cholesky_solve(cross[some], inside), outer)
+    found = torch.empty_like(cross)
+    found[columns] = torch.cat([shortest, others @ shortest])
+    return found
+
+
+def _of_eigenvectors(gram: Tensor, cross: Tensor) -> Tensor:
+    """Solve by the inverse of all eigenvalues that are more than noise."""
     values, vectors = torch.linalg.eigh(gram)
     small = values <= values[-1].clamp(min=0) * len(gram) * torch.finfo(gram.dtype).eps
     inverse = torch.where(small, 0.0, 1 / torch.where(small, 1.0, values))

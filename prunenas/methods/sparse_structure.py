@@ -25,29 +25,26 @@ recipe's. A residual branch's factor is applied, and multiplied in, at its last 
 convolution or linear layer; branches that end in something else have none. A channel's factor is
 shared by all layers that make it (a residual stream) and acts behind the normalisation that follows
 them, and behind every other that it passes (pre-activation streams, concatenated features), since
-each would undo what was scaled before it. A convolution never loses its last group, where
-the paper takes out the block, nor a channel group its last channel; those of grouped convolutions
-lose as many of each group. What ``whole`` names is trained with factors, too, and stays.
+each would undo what was scaled before it. A group's factor acts there as well, within its branch. A
+convolution that loses its last group takes its residual branch with it, as in the paper; what the
+layers behind it made of nothing (the shift of the branch's last normalisation) goes too, so that
+there the smaller network computes something else until it is trained. Outside of residual branches
+a convolution keeps its largest group, and any channel group its largest channel; those of grouped
+convolutions lose as many of each group. What ``whole`` names is trained with factors, too, and
+stays.
 """
 
-from bisect import bisect_left
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 from fnmatch import fnmatchcase
-from typing import ClassVar, Literal, TypeVar, final
+from typing import ClassVar, Literal, final
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from prunenas.architecture import Architecture, Block, Space
-from prunenas.architecture.paths import (
-    grouped_paths,
-    inherit_paths,
-    kept_channels,
-    without_paths,
-)
-from prunenas.errors import BudgetError, MethodError
+from prunenas.architecture import Block, Space
+from prunenas.architecture.paths import grouped_paths
+from prunenas.errors import MethodError
 from prunenas.methods._base import Derivation, Inheritance, Method, refuse_ratios, share_kept
 from prunenas.methods._factors import (
     Structure,
@@ -60,10 +57,14 @@ from prunenas.methods._factors import (
     step,
     without_factors,
 )
-from prunenas.methods._ranking import ranked_channels, ranked_widths, widths_above
+from prunenas.methods._structure_cuts import (
+    holds,
+    without_blocks,
+    without_channels,
+    without_groups,
+)
 from prunenas.methods.dense import Dense
 
-T = TypeVar("T")
 Kind = Literal["blocks", "groups", "channels"]
 
 
@@ -91,7 +92,8 @@ class SparseStructure(Method):
         "auto",
         description=(
             "What is taken out: residual blocks, groups of grouped convolutions, or channels; "
-            "auto: blocks where the network has any, else channels."
+            "auto: groups where residual branches have such convolutions (ResNeXt), blocks in "
+            "other residual networks, else channels."
         ),
         json_schema_extra={"search": {"choices": ["auto", "blocks", "channels", "groups"]}},
     )
@@ -126,15 +128,14 @@ class SparseStructure(Method):
         factors = read(trained.state, found)
         if kind == "blocks":
             free = {b.name: float(factors[b.name]) for b in self._free(space) if b.name in factors}
-            cut = _without_blocks(space, free, flops)
+            cut = without_blocks(space, free, flops)
         elif kind == "groups":
             own = {p.layer: {p.inputs, p.outputs} for p in grouped_paths(space)}
-            cut = _without_groups(
-                space, {name: factors[name] for name in factors if not own[name] & held}, flops
-            )
+            paths = {name: factors[name] for name in factors if not own[name] & held}
+            cut = without_groups(space, paths, self._free(space), flops)
         else:
             scores = {name: factors[name] for name in factors if name not in held}
-            cut = _without_channels(space, scores, flops)
+            cut = without_channels(space, scores, flops)
 
         def inherit() -> Inheritance:
             network = dense.network()
@@ -161,6 +162,8 @@ class SparseStructure(Method):
         asked: tuple[Kind, ...] = ("blocks", "channels")
         if self.structures != "auto":
             asked = (self.structures,)
+        elif any(holds(b, p.layer) for b in space.blocks for p in grouped_paths(space)):
+            asked = ("groups", *asked)
         for kind in asked:
             found = _FIND[kind](space, network)
             if found:
@@ -180,15 +183,7 @@ class SparseStructure(Method):
             for pattern in self.whole
             if fnmatchcase(layer, pattern) or fnmatchcase(layer, f"{pattern}.*")
         ]
-        return [
-            block
-            for block in space.blocks
-            if not any(
-                layer == module or layer.startswith(f"{module}.")
-                for module in block.modules
-                for layer in named
-            )
-        ]
+        return [block for block in space.blocks if not any(holds(block, layer) for layer in named)]
 
 
 _FIND: Mapping[Kind, Callable[[Space, nn.Module], tuple[Structure, ...]]] = {
@@ -196,74 +191,3 @@ _FIND: Mapping[Kind, Callable[[Space, nn.Module], tuple[Structure, ...]]] = {
     "groups": path_structures,
     "channels": channel_structures,
 }
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """What is left: the architecture, the channels kept, and how weights come to it."""
-
-    architecture: Architecture
-    kept: Mapping[str, Tensor]
-    inherit: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-
-
-def _without_blocks(space: Space, factors: Mapping[str, float], flops: int | None) -> _Cut:
-    order = sorted(factors, key=lambda name: factors[name])  # stable: of equals the first
-    count = sum(factor == 0 for factor in factors.values())
-    if flops is not None:
-        count = _fewest(order, lambda gone: space.without(gone).dense.flops, flops)
-    rest = space.without(order[:count])
-    return _Cut(rest.dense, {}, lambda state: rest.inherit(state, {}))
-
-
-def _without_groups(space: Space, factors: Mapping[str, Tensor], flops: int | None) -> _Cut:
-    # The largest of each convolution stays.
-    order = [
-        (float(value), layer, index)
-        for layer, values in factors.items()
-        for index, value in enumerate(values)
-        if index != int(values.argmax())
-    ]
-    order.sort(key=lambda path: path[0])
-    count = sum(value == 0 for value, *_ in order)
-
-    def gone(paths: Sequence[tuple[float, str, int]]) -> dict[str, list[int]]:
-        lost: dict[str, list[int]] = {}
-        for _, layer, index in paths:
-            lost.setdefault(layer, []).append(index)
-        return lost
-
-    if flops is not None:
-        count = _fewest(order, lambda paths: without_paths(space, gone(paths)).flops, flops)
-    lost = gone(order[:count])
-    return _Cut(
-        without_paths(space, lost),
-        kept_channels(space, lost),
-        lambda state: inherit_paths(space, state, lost),
-    )
-
-
-def _without_channels(space: Space, scores: Mapping[str, Tensor], flops: int | None) -> _Cut:
-    if flops is None:
-        widths = widths_above(space, scores, 0.0)
-    else:
-        _, widths = ranked_widths(space, scores, keep=1.0, flops=flops)
-    kept = ranked_channels(space, scores, widths)
-    architecture = space.architecture(widths=widths, kept=kept)
-    return _Cut(architecture, kept, lambda state: space.inherit(state, kept))
-
-
-def _fewest(order: Sequence[T], cost: Callable[[Sequence[T]], int], flops: int) -> int:
-    """How few of the first must go for at most ``flops``.
-
-    Raises:
-        BudgetError: Without any of them the network still costs more.
-    """
-    # One more never adds cost: bisection is exact.
-    count = bisect_left(range(len(order) + 1), True, key=lambda n: cost(order[:n]) <= flops)
-    if count > len(order):
-        raise BudgetError(
-            f"without all that sparse_structure may take out flops >= {cost(order):,} must hold, "
-            f"but the budget is {flops:,}"
-        )
-    return count

@@ -166,6 +166,7 @@ def _trained(
         device=plan.device,
         report=report,
         checkpoint=checkpoint,
+        keep_end=True,
     )
     test = None
     if len(plan.data.test):

@@ -94,7 +94,7 @@ def train_again(
         data: What they are trained and judged on.
         device: Where.
         trainings: Where trainings are shared; the result is stored under (architecture, seed).
-        checkpoint: Where the training is kept after each epoch if it is not shared.
+        checkpoint: Where the training is kept if it is not shared; see ``training.train``.
         report: Told of each epoch.
 
     Raises:

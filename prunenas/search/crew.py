@@ -9,6 +9,7 @@ import multiprocessing
 import signal
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,7 +31,7 @@ _DEATHS = 3
 """So many deaths of a worker over one epoch, or before it is ready, are no accident."""
 
 _FAREWELL = 10.0
-"""Seconds that a worker has to end by itself, once it answers no more."""
+"""Seconds that a worker has to end by itself, once it answers no more or is asked to."""
 
 
 class Crew(Protocol):
@@ -109,7 +110,7 @@ class _Worker:
 
 
 class Processes:
-    """Worker processes. One that dies is replaced, and its task goes on from its last epoch."""
+    """Worker processes. One that dies is replaced; its task goes on from its last checkpoint."""
 
     def __init__(
         self,
@@ -122,12 +123,19 @@ class Processes:
         self._workers = [_started(number, bench) for number, bench in enumerate(benches)]
 
     def close(self) -> None:
-        """End all workers at once: what they have done is on disk after each epoch."""
+        """End all workers: each writes down the epochs it has finished, if it answers in time."""
         for worker in self._workers:
-            worker.process.kill()
-        for worker in self._workers:
-            worker.process.join()
-            worker.connection.close()
+            worker.process.terminate()
+        deadline = time.monotonic() + _FAREWELL
+        try:
+            for worker in self._workers:
+                worker.process.join(max(0.0, deadline - time.monotonic()))
+        finally:  # whoever presses Ctrl-C again won't wait
+            for worker in self._workers:
+                worker.process.kill()
+            for worker in self._workers:
+                worker.process.join()
+                worker.connection.close()
 
     def idle(self) -> bool:
         """See ``Crew``."""
@@ -193,8 +201,8 @@ class Processes:
             worker.task = None
             return _given_up(task, f"its worker {how}, {_DEATHS} times before an epoch of it ended")
         self._warn(
-            f"worker {worker.number} {how}; trial {trial_of(task)} goes on from its last epoch "
-            "in a new one"
+            f"worker {worker.number} {how}; trial {trial_of(task)} goes on from its last "
+            "checkpoint in a new one"
         )
         self._send(worker)
         return None

@@ -6,6 +6,7 @@ import signal
 import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from types import FrameType
 from typing import Any
 
 import torch
@@ -69,6 +70,7 @@ def work(connection: Connection, bench: Bench) -> None:
     """
     # Ctrl-C reaches every process of the terminal; the one that runs the study ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _interrupted)  # that is how it does
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(bench.threads)
     try:
@@ -90,7 +92,15 @@ def work(connection: Connection, bench: Bench) -> None:
         connection.send(Trouble(f"a worker can't start on {bench.device}: {words}"))
     except EOFError:  # nobody is there any more
         return
+    except KeyboardInterrupt:  # the training is on disk; now as it would have ended without us
+        signal.raise_signal(signal.SIGTERM)
     connection.recv()  # the end comes from the other side
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    """End as at Ctrl-C: a training writes down what it has done."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whoever asks twice won't wait
+    raise KeyboardInterrupt
 
 
 def _die_with_parent() -> None:

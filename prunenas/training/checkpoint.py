@@ -1,4 +1,4 @@
-"""A training on disk: written after every epoch, and trusted only if it is whole and fits."""
+"""A training on disk: replaced in one step, and trusted only if it is whole and fits."""
 
 import hashlib
 import io

@@ -1,11 +1,9 @@
 """The one training loop."""
 
 import copy
-import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,10 +20,12 @@ from prunenas.training.health import (
     require_usable_scale,
     within_memory,
 )
+from prunenas.training.keeping import Keeper
 from prunenas.training.metrics import UNKNOWN, EpochMetrics, Metrics, Training
 from prunenas.training.outputs import cross_entropy, hits, logits_of
 from prunenas.training.precision import Numerics
 from prunenas.training.recipe import Recipe
+from prunenas.training.repeatable import random_numbers, repeatable
 from prunenas.training.schedule import learning_rate
 
 Report = Callable[[EpochMetrics], bool | str | None]
@@ -49,6 +49,7 @@ def train(
     after_epoch: AfterEpoch | None = None,
     keep_best: bool = False,
     checkpoint: Path | None = None,
+    keep_end: bool = False,
 ) -> Training:
     """Train a network in place, from the weights it has, on the training split.
 
@@ -77,10 +78,13 @@ def train(
         keep_best: Whether the network ends with the weights of the epoch of highest validation
             accuracy, the first of equals, instead of the last epoch's. For weights that are
             handed on; a figure that is compared must not be chosen so.
-        checkpoint: A file, written in one step after each epoch. If it exists, is whole, and was
-            written for the same recipe, epochs, seed, data, device and layer shapes, training goes
-            on from there; otherwise it is replaced. The caller gives each training a path of
-            its own, and removes it.
+        checkpoint: A file, written in one step as often as is worth its time (see ``keeping``),
+            and in any case where the training ends early: by Ctrl-C, an error or a "stop". If it
+            exists, is whole, and was written for the same recipe, epochs, seed, data, device and
+            layer shapes, training goes on from there; otherwise it is replaced. The caller gives
+            each training a path of its own, and removes it.
+        keep_end: Whether the end is written to it as well: for a caller who has more to do, which
+            may fail, before the weights are safe.
 
     Returns:
         What it says of itself. With ``keep_best`` its ``validation`` is the best epoch's.
@@ -103,10 +107,10 @@ def train(
         )
 
     def work() -> Training:
-        with numerics.laid_out(network), _repeatable(numerics.device):
+        with numerics.laid_out(network), repeatable(numerics.device):
             hooks = penalty, after_epoch, keep_best
             run = _Run(network, data, recipe, epochs, steps, seed, numerics, *hooks)
-            return run.to_the_end(report, checkpoint)
+            return run.to_the_end(report, checkpoint, keep_end)
 
     return within_memory(work, numerics.device)
 
@@ -132,19 +136,24 @@ class _Run:
         half = self.numerics.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(self.numerics.device.type, enabled=half)
 
-    def to_the_end(self, report: Report | None, checkpoint: Path | None) -> Training:
+    def to_the_end(
+        self, report: Report | None, checkpoint: Path | None, keep_end: bool
+    ) -> Training:
         self.network.train()
         curve = self._resume(checkpoint) if checkpoint else []
+        keeper = Keeper(checkpoint, self._identity, written=len(curve))
         stopped = False
         for epoch in curve:  # all of them, even after a "stop": the weights are the last one's
             stopped |= _says_stop(report, epoch)
-        while len(curve) < self.epochs and not stopped:
-            curve.append(self._epoch(len(curve)))
-            if self.keep_best and _best(curve) is curve[-1]:
-                self.best = copy.deepcopy(self.network.state_dict())
-            if checkpoint:
-                self._write(checkpoint, curve)
-            stopped = _says_stop(report, curve[-1])
+        with keeper.watching():
+            while len(curve) < self.epochs and not stopped:
+                curve.append(self._epoch(len(curve)))
+                if self.keep_best and _best(curve) is curve[-1]:
+                    self.best = copy.deepcopy(self.network.state_dict())
+                keeper.take(self._state(curve), last=len(curve) == self.epochs)
+                stopped = _says_stop(report, curve[-1])
+            if keep_end or len(curve) < self.epochs:  # stopped, it may go on later
+                keeper.write()
         self.network.zero_grad()  # gradients are as large as the weights: not left to the caller
         if self.keep_best:
             self.network.load_state_dict(self.best)
@@ -157,7 +166,7 @@ class _Run:
 
     def _epoch(self, epoch: int) -> EpochMetrics:
         started = time.perf_counter()
-        with _random_numbers(self.seed, epoch, self.numerics.device):
+        with random_numbers(self.seed, epoch, self.numerics.device):
             train, lr = self._pass(epoch)
         if self.after_epoch is not None:
             self.after_epoch(self.network, epoch + 1)
@@ -249,14 +258,14 @@ class _Run:
         self.best = dict(found.best)
         return list(found.curve)
 
-    def _write(self, path: Path, curve: list[EpochMetrics]) -> None:
-        Checkpoint(
+    def _state(self, curve: list[EpochMetrics]) -> Checkpoint:
+        return Checkpoint(
             network=self.network.state_dict(),
             optimizer=self.optimizer.state_dict(),
             scaler=self.scaler.state_dict(),
             curve=tuple(curve),
             best=self.best,
-        ).write(path, identity=self._identity())
+        )
 
 
 def _best(curve: list[EpochMetrics]) -> EpochMetrics:
@@ -287,32 +296,3 @@ def _optimizer(network: nn.Module, recipe: Recipe, device: torch.device) -> torc
         weight_decay=recipe.weight_decay,
         fused=device.type in ("cpu", "cuda"),
     )
-
-
-@contextmanager
-def _random_numbers(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
-    """Random numbers inside depend on seed and epoch only; outside they are untouched."""
-    digest = hashlib.sha256(f"training {seed} {epoch}".encode()).digest()
-    number = int.from_bytes(digest[:8], "big") >> 1
-    gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=gpus):
-        torch.default_generator.manual_seed(number)
-        for gpu in gpus:
-            with torch.cuda.device(gpu):
-                torch.cuda.manual_seed(number)
-        yield
-
-
-@contextmanager
-def _repeatable(device: torch.device) -> Iterator[None]:
-    """On CUDA, only convolution algorithms that give the same sums every time."""
-    if device.type != "cuda":
-        yield
-        return
-    cudnn = torch.backends.cudnn
-    before = cudnn.deterministic, cudnn.benchmark
-    cudnn.deterministic, cudnn.benchmark = True, False
-    try:
-        yield
-    finally:
-        cudnn.deterministic, cudnn.benchmark = before

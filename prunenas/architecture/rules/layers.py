@@ -90,6 +90,7 @@ def norm(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx.Node)
     x: Value = a["input"] if "input" in a else a["self"]
     _features(x.axes[1] if len(x.axes) > 1 else None, a, walk, node)
     if "num_groups" in a and len(x.axes) > 1:
+        walk.together.append(x.axes[1])
         walk.channels.divide(x.axes[1], int(a["num_groups"]), walk.where(node))
     return x.axes
 
@@ -98,6 +99,7 @@ def layer_norm(a: Arguments, shapes: Sequence[Shape], walk: Walk, node: torch.fx
     """Normalisation over the last axis, or over several last ones, which keep their sizes."""
     del shapes
     x: Value = a["input"]
+    walk.together += x.axes[-len(a["normalized_shape"]) :]
     if len(a["normalized_shape"]) == 1:
         _features(x.axes[-1], a, walk, node)
     else:
