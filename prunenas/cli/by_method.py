@@ -20,7 +20,7 @@ def comparison(view: StudyView, methods: Sequence[MethodFigures]) -> Table:
         *(_FRONTS if areas else [("accuracy", "right")]),
         *([("fresh seeds", "right")] if fresh else []),
         ("best", "right"),
-        ("of dense", "right"),
+        *([("of dense", "right")] if areas else []),  # under a budget all cost the same
         ("trial", "right"),
         "trials",
         title=f"{view.name} · by method",
@@ -32,14 +32,14 @@ def comparison(view: StudyView, methods: Sequence[MethodFigures]) -> Table:
             *(_front(each) if areas else [mean(each)]),
             *([figure(each.fresh[0]) if each.fresh else "–"] if fresh else []),
             units.accuracy(best.accuracy if best else None),
-            units.share(best.flops_ratio if best else None),
+            *([units.share(best.flops_ratio if best else None)] if areas else []),
             str(best.number) if best else "–",
-            tables.states(each.states),
+            _trials(each),
         )
     result.add_section()
     blank = (3 if areas else 1) + fresh
-    known, full = units.accuracy(view.dense_accuracy), units.share(1.0)
-    dense = ("dense network", *blank * ["–"], known, full, "–", "–")
+    known, full = units.accuracy(view.dense_accuracy), [units.share(1.0)] if areas else []
+    dense = ("dense network", *blank * ["–"], known, *full, "–", "–")
     result.add_row(*(Text(cell, "dim") for cell in dense))
     return result
 
@@ -70,6 +70,14 @@ def mean(figures: MethodFigures) -> str:
         return "– (0)"
     tail = "" if figures.deviation is None else f" ± {figures.deviation:.4f}"
     return f"{units.accuracy(figures.mean)}{tail} ({figures.n})"
+
+
+def _trials(figures: MethodFigures) -> Text:
+    """How many there were; what became of them where they are not all complete."""
+    states = figures.states
+    if set(states) <= {"complete"}:
+        return Text(str(sum(states.values())))
+    return tables.states(states)
 
 
 def _front(figures: MethodFigures) -> list[str]:
