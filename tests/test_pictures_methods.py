@@ -23,7 +23,6 @@ def test_marks_stand_at_their_accuracies_each_method_in_its_row() -> None:
     drawn = methods_picture(records, synthetic.DENSE)
     blue, orange = having(drawn, BLUE), having(drawn, ORANGE)
     columns = np.flatnonzero(blue.any(axis=0))
-    # Marks two or more columns apart; the mean's line cuts none of them in two.
     marks = np.split(columns, np.flatnonzero(np.diff(columns) > 3) + 1)
     x = [float(mark.mean()) for mark in marks]
     assert len(x) == 3

@@ -57,7 +57,7 @@ def methods_picture(
             linestyle="none",
             markersize=7,
             markeredgewidth=1.1,
-            zorder=3,
+            zorder=4,
             clip_on=False,
             **looks[name],
         )
@@ -69,9 +69,9 @@ def methods_picture(
                 [place, place],
                 color=INK,
                 linewidth=1.2,
-                zorder=4,
+                zorder=2,
             )
-        axes.plot([max(mean, low)] * 2, [place - 0.36, place + 0.36], color=INK, lw=2.2, zorder=5)
+        axes.plot([max(mean, low)] * 2, [place - 0.36, place + 0.36], color=INK, lw=2.2, zorder=3)
     axes.plot([], [], color=INK, lw=2.2, label="mean")
     axes.plot([], [], color=INK, lw=1.2, label="± standard deviation")
     axes.set_yticks(range(len(names)), [f"{name}  ({len(rows[name])})" for name in names])
