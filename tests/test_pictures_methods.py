@@ -1,6 +1,7 @@
 """Pictures of methods side by side, read back as pixels."""
 
 import random
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -61,7 +62,9 @@ def test_each_methods_front_is_its_own() -> None:
 @pytest.mark.parametrize("accuracy", [None, 0.981])
 @pytest.mark.parametrize("number", [0, 1, 300])
 @PICTURES
-def test_any_number_of_trials_is_drawn(draw, number: int, accuracy: float | None) -> None:  # type: ignore[no-untyped-def]
+def test_any_number_of_trials_is_drawn(
+    draw: Callable[..., bytes], number: int, accuracy: float | None
+) -> None:
     dice = random.Random(number)
     names = [f"method_{index}" for index in range(14)] + ["uniform"]
     records = [
