@@ -17,6 +17,7 @@ from server import mlflow_server
 from shell import prunenas
 
 from prunenas import Architecture, build, count_flops
+from prunenas.pictures import method_fronts_picture
 from prunenas.search import StudyView, open_study
 from prunenas.spec import load_study
 from prunenas.tracking import read_config
@@ -104,6 +105,12 @@ def test_best_and_status_say_what_the_storage_holds(
     shown = prunenas(quickstart.folder, "best", "quickstart").stdout
     for record in view.front:
         assert f"{record.accuracy:.4f}" in shown
+    assert "quickstart · by method" in shown
+    assert {each["method"] for each in best["methods"]} == {"l1_norm", "network_slimming"}
+    (picture,) = quickstart.folder.glob("mlartifacts/*/*/artifacts/methods.png")
+    records = [record.to_dict() for record in view.records]
+    dense = {"flops": view.dense_flops, "accuracy": view.dense_accuracy}
+    assert picture.read_bytes() == method_fronts_picture(records, dense)
     state = prunenas(quickstart.folder, "status", "quickstart").stdout
     assert f"{len(view.records)}/{view.trials_total}" in state
     assert state.rstrip().endswith("finished")

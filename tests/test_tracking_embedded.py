@@ -8,6 +8,7 @@ import pytest
 import synthetic
 import tracked
 
+from prunenas import pictures
 from prunenas.errors import TrackingError
 from prunenas.tracking.quiet import mlflow_at_work
 
@@ -81,6 +82,25 @@ def test_curves_have_their_epochs_as_steps(uri: str) -> None:
             assert [(m.step, m.value) for m in history] == [
                 (epoch["epoch"], epoch[key]) for epoch in record["curve"]
             ]
+
+
+def test_methods_have_a_picture_where_there_are_several(folder: Path, uri: str) -> None:
+    records = synthetic.study()
+    one = [record for record in records if record["method"] == "l1_norm"]
+    tracked.run_study(tracked.tracker(draw_methods=pictures.methods_picture), one)
+    assert not list(folder.rglob("methods.png"))
+    # A study that was tracked before there was such a picture gets it, once.
+    tracked.run_study(tracked.tracker(), records)
+    assert not list(folder.rglob("methods.png"))
+    assert tracked.sync(tracked.tracker(draw_methods=pictures.methods_picture), records) == 0
+    (picture,) = folder.rglob("methods.png")
+    assert picture.read_bytes() == pictures.methods_picture(records, synthetic.DENSE)
+    parent, _ = tracked.study_runs(uri)
+    address = f"get-artifact?path=methods.png&run_uuid={parent.info.run_id}"
+    assert parent.data.tags["mlflow.note.content"].endswith(f"![Accuracy by method]({address})")
+    before = tracked.everything(folder)
+    tracked.sync(tracked.tracker(draw_methods=pictures.methods_picture), records)
+    assert tracked.everything(folder) == before
 
 
 def test_artifacts_are_the_records_the_pictures_and_the_study(folder: Path, uri: str) -> None:

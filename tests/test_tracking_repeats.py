@@ -78,7 +78,8 @@ def test_the_description_has_one_section_on_fresh_seeds() -> None:
 def test_a_long_front_and_its_section_fit_into_a_tag() -> None:
     front = [synthetic.record(number, 0.5, 0.5) for number in range(500)]
     picture = "get-artifact?path=repeats.png&run_uuid=" + 32 * "0"
-    note = note_of_front(front, front, synthetic.DENSE, picture)
+    pictures = {"Accuracy against FLOPs": picture, "Accuracy by method": picture}
+    note = note_of_front(front, front, synthetic.DENSE, pictures)
     sentence = Curse(0.0123, 0.0040, 100).sentence()
     curse = {"mean": 0.0123, "standard_error": 0.004, "n": 100, "sentence": sentence}
     told = repeats(candidate(499), curse=curse)

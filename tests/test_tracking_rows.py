@@ -139,15 +139,16 @@ def test_the_front_is_a_table_for_people_and_for_programs() -> None:
     listing = json.loads(front_rows.listing(front, synthetic.DENSE))
     assert listing["dense"] == synthetic.DENSE
     assert listing["front"][0]["architecture"] == front[0]["architecture"]
-    note = front_rows.note(front, records, synthetic.DENSE, "picture")
+    pictures = {"The front": "one.png", "Methods": "two.png"}
+    note = front_rows.note(front, records, synthetic.DENSE, pictures)
     assert note.startswith("5 trials (4 complete, 1 failed). Dense network: 3.14 M FLOPs")
     assert "| 3 | l1_norm | 94.1 % | 376 k | 12.0 % | 7.30 k |" in note
-    assert note.endswith("(picture)")
+    assert note.endswith("\n\n![The front](one.png)\n\n![Methods](two.png)")
 
 
 def test_a_long_front_is_cut_to_what_a_tag_holds() -> None:
     front = [synthetic.record(number, 0.5, 0.5) for number in range(500)]
-    note = front_rows.note(front, front, synthetic.DENSE, "p" * 60)
+    note = front_rows.note(front, front, synthetic.DENSE, {"p" * 30: "p" * 80, "q" * 30: "q" * 80})
     assert len(note) < 8000
     assert note.count("\n| 1") > 50
 

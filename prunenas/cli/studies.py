@@ -56,17 +56,22 @@ def best(study: StudyName, storage: Storage = STUDIES, json: Json = False) -> No
     Where the study has repeats, candidates stand by the mean accuracy of fresh seeds, which had no
     part in the choice; beside it the search's own score, and how much that flattered them.
 
+    Where it has several methods, a second table tells whose architectures retrain best.
+
     \b
     prunenas best quickstart
     prunenas best quickstart --json
     """
-    from prunenas.cli import console, repeats, tables, units
+    from prunenas.cli import by_method, console, repeats, tables, units
     from prunenas.search import open_study
+    from prunenas.search.by_method import by_method as compared
 
     view = open_study(storage, study)
+    methods = compared(view)
     if json:
         records = [record.to_dict() for record in view.final_front]
-        console.show_json({**summary(view), "front": records})
+        figures = [each.to_dict() for each in methods]
+        console.show_json({**summary(view), "front": records, "methods": figures})
     elif view.ranking:
         title = f"{view.name} · {tables.objective(view.objective)}"
         console.show(repeats.ranking(view, title=title), *repeats.lines(view))
@@ -79,6 +84,8 @@ def best(study: StudyName, storage: Storage = STUDIES, json: Json = False) -> No
         console.show(front)
     else:
         console.note(f"{view.name}: no trial is complete yet")
+    if not json and view.front and len(methods) > 1:
+        console.show("", by_method.comparison(view, methods), *by_method.lines(view, methods))
 
 
 def summary(view: "StudyView") -> dict[str, Any]:

@@ -31,7 +31,7 @@ def front_picture(
     size, unit = _scale(dense["flops"])
     figure, axes = canvas(7.6, 4.9)
     known = dense.get("accuracy")
-    low, high = _accuracy_limits([each["accuracy"] for each in _front(shown)], known, shown)
+    low, high = _accuracy_limits([each["accuracy"] for each in staircase(shown)], known, shown)
 
     if known is not None:
         axes.axhline(100 * known, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
@@ -46,7 +46,7 @@ def front_picture(
             zorder=5,
             clip_on=False,
         )
-    stairs = _front(shown)
+    stairs = staircase(shown)
     if stairs:
         x = [record["flops"] / size for record in stairs]
         y = [100 * record["accuracy"] for record in stairs]
@@ -116,7 +116,7 @@ def front_picture(
     return png(figure)
 
 
-def _front(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def staircase(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The records that none with fewer FLOPs is as accurate as, by ascending FLOPs."""
     front: list[Mapping[str, Any]] = []
     for record in sorted(records, key=lambda each: (each["flops"], -each["accuracy"])):

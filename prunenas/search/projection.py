@@ -3,7 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
-from prunenas.pictures import front_picture, repeats_picture, widths_picture
+from prunenas.pictures import (
+    front_picture,
+    method_fronts_picture,
+    methods_picture,
+    repeats_picture,
+    widths_picture,
+)
 from prunenas.search.curse import repeats_summary
 from prunenas.search.ledger import read_study
 from prunenas.search.view import StudyView
@@ -46,6 +52,7 @@ def tracker_of(view: StudyView, tracking: str | None) -> Tracker:
         draw_widths=widths_picture,
         draw_front=front_picture,
         draw_repeats=repeats_picture,
+        draw_methods=method_fronts_picture if len(view.directions) > 1 else methods_picture,
     )
 
 

@@ -83,9 +83,16 @@ def note(
     front: Sequence[Mapping[str, Any]],
     records: Sequence[Mapping[str, Any]],
     dense: Mapping[str, Any],
-    picture: str | None = None,
+    pictures: Mapping[str, str] | None = None,
 ) -> str:
-    """The study as Markdown, for the description of its run."""
+    """The study as Markdown, for the description of its run.
+
+    Args:
+        front: The front's records, by ascending FLOPs.
+        records: All records, in order of their numbers.
+        dense: The dense network's figures.
+        pictures: Addresses of pictures, by what they show.
+    """
     states: dict[str, int] = {}
     for record in records:
         states[record["state"]] = states.get(record["state"], 0) + 1
@@ -114,7 +121,7 @@ def note(
     # A tag holds 8,000 characters; the table among the artifacts is whole.
     if len(text) > 7700:
         text = text[:7700].rpartition("\n")[0] + "\n\n…"
-    return f"{text}\n\n![Accuracy against FLOPs]({picture})" if picture else text
+    return text + "".join(f"\n\n![{told}]({at})" for told, at in (pictures or {}).items())
 
 
 def _row(record: Mapping[str, Any]) -> list[Any]:

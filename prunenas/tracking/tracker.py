@@ -47,6 +47,7 @@ class Tracker:
         draw_widths: DrawWidths | None = None,
         draw_front: DrawFront | None = None,
         draw_repeats: DrawRepeats | None = None,
+        draw_methods: DrawFront | None = None,
     ) -> None:
         """Decide where tracking goes.
 
@@ -57,6 +58,8 @@ class Tracker:
             draw_widths: Draws a trial's widths (widths, dense widths) as PNG.
             draw_front: Draws the front (records, dense) as PNG.
             draw_repeats: Draws what fresh seeds say (candidates, winner's curse) as PNG.
+            draw_methods: Draws methods side by side (records, dense) as PNG, for studies whose
+                complete trials are of more than one.
 
         Raises:
             TrackingError: ``mlflow.yml`` or the URI breaks a law.
@@ -67,6 +70,7 @@ class Tracker:
         self._draw_widths = draw_widths
         self._draw_front = draw_front
         self._draw_repeats = draw_repeats
+        self._draw_methods = draw_methods
         self._store: Store | None = None
         self._experiment_id = ""
         self._identity = ""
@@ -197,17 +201,28 @@ class Tracker:
         store, runs = self._opened()
         listing = front_rows.listing(front, dense)
         told = [(record["number"], record["state"]) for record in records]
-        digest = _digest(f"{listing} {told} {sorted(runs.children)}")
+        complete = {record["method"] for record in records if record["state"] == "complete"}
+        draw_methods = self._draw_methods if len(complete) > 1 else None
+        # A study tracked before there was a picture of methods gets it.
+        more = " methods" if draw_methods else ""
+        digest = _digest(f"{listing} {told} {sorted(runs.children)}{more}")
         if runs.tags.get("prunenas.written") == digest:
             return
         files: dict[str, str | bytes] = {
             "front.json": listing,
             "front_table.json": front_rows.table(front),
         }
-        picture = None
+        pictures = {}
         if self._draw_front and records:
             files["front.png"] = self._draw_front(records, dense)
-            picture = f"get-artifact?path=front.png&run_uuid={runs.run_id}"
+            pictures["Accuracy against FLOPs"] = "front.png"
+        if draw_methods:
+            files["methods.png"] = draw_methods(records, dense)
+            pictures["Accuracy by method"] = "methods.png"
+        shown = {
+            what: f"get-artifact?path={name}&run_uuid={runs.run_id}"
+            for what, name in pictures.items()
+        }
         points = front_rows.history(records, int(runs.figures.get("trials", 0)))
         points += front_rows.dense_points(dense, records, runs.figures)
         with self._writing("the front can't be tracked"):
@@ -220,7 +235,7 @@ class Tracker:
                     store.write(child.run_id, tags={"prunenas.front": on_front})
                     child.on_front = number in members
             marks = {
-                "mlflow.note.content": front_rows.note(front, records, dense, picture),
+                "mlflow.note.content": front_rows.note(front, records, dense, shown),
                 "mlflow.loggedArtifacts": json.dumps(
                     [{"path": "front_table.json", "type": "table"}]
                 ),

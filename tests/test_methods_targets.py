@@ -1,0 +1,188 @@
+"""Every method reaches its target on real images, from a dense network that really classifies.
+
+One folder of trained networks serves all tests: the dense network is trained once, and methods that
+train it in a way of their own do so once for each of their settings.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prunenas.architecture import Architecture, Space, build, count_flops, trace
+from prunenas.cache import Cache
+from prunenas.data import load
+from prunenas.methods import METHODS, Dense, Derivation
+from prunenas.training import Recipe, evaluate
+
+pytestmark = pytest.mark.slow
+
+TOLERANCE = 0.015
+"""Of the budget."""
+
+REBUILT = ("channel_regression", "soft_filter_pruning", "trainable_gates")
+"""Methods that train, or rebuild, for the very channels they keep."""
+
+every_method = pytest.mark.parametrize("method", METHODS)
+budgets = pytest.mark.parametrize("budget", [0.5, 0.3])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def vgg(folder: Path) -> Dense:
+    data = load("mnist5k", validation=0.2)
+    recipe = Recipe(epochs=2, batch_size=32, lr=0.1, schedule="one_cycle", augment=False)
+    return Dense(trace("vgg_mini", input_shape=data.input_shape), data, recipe, Cache(folder))
+
+
+@pytest.fixture(scope="module")
+def resnet(folder: Path) -> Dense:
+    """Residual streams, and nine groups of which a channel costs less than the tolerance."""
+    data = load("mnist5k", validation=0.2, train_limit=1500)
+    recipe = Recipe(epochs=1, batch_size=25, lr=0.05, schedule="one_cycle", augment=False)
+    space = trace("resnet20", arguments={"in_channels": 1}, input_shape=data.input_shape)
+    return Dense(space, data, recipe, Cache(folder))
+
+
+def derived(dense: Dense, method: str, budget: float | None = None, **settings: Any) -> Derivation:
+    flops = None if budget is None else int(budget * dense.space.dense_flops)
+    return METHODS[method](**settings).derive(dense, flops=flops)
+
+
+def counted(architecture: Architecture) -> int:
+    """What fvcore says, which knows nothing of the methods' own sums."""
+    return count_flops(build(architecture, trust=True), architecture.input_shape)
+
+
+def inherited(dense: Dense, derivation: Derivation) -> float:
+    """Accuracy of what the method leaves of the trained weights, without any retraining."""
+    weights = derivation.weights()
+    assert weights is not None
+    network = build(derivation.architecture, trust=True)
+    network.load_state_dict(weights)
+    return evaluate(network, dense.data.validation).accuracy
+
+
+def no_channel_more_fits(space: Space, architecture: Architecture, flops: float) -> bool:
+    widths = architecture.widths
+    return all(
+        space.flops({**widths, group.name: widths[group.name] + group.divisor}) > flops
+        for group in space.groups
+        if widths[group.name] < group.width
+    )
+
+
+def test_the_dense_networks_classify(vgg: Dense, resnet: Dense) -> None:
+    assert vgg.train().validation.accuracy > 0.9
+    assert resnet.train().validation.accuracy > 0.5  # it saw fewer images, and once
+
+
+@budgets
+@every_method
+def test_a_small_network_comes_as_close_as_its_channels_allow(
+    vgg: Dense, method: str, budget: float
+) -> None:
+    """Here a channel may cost 3 % of the budget, so that the tolerance can't always be had."""
+    architecture = derived(vgg, method, budget).architecture
+    wanted, flops = budget * vgg.space.dense_flops, counted(architecture)
+    assert flops <= wanted
+    near = flops >= (1 - TOLERANCE) * wanted
+    assert near or no_channel_more_fits(vgg.space, architecture, wanted), flops / wanted
+
+
+FINE: dict[str, dict[str, Any]] = {
+    # Whole blocks, which it takes out by default, are too coarse.
+    "sparse_structure": {"structures": "channels"},
+    "netadapt": {"step": 0.2, "images": 64},  # to spare time
+}
+
+
+@budgets
+@every_method
+def test_a_residual_networks_budget_is_met_within_the_tolerance(
+    resnet: Dense, method: str, budget: float
+) -> None:
+    architecture = derived(resnet, method, budget, **FINE.get(method, {})).architecture
+    wanted = budget * resnet.space.dense_flops
+    assert (1 - TOLERANCE) * wanted <= counted(architecture) <= wanted
+
+
+def the_share_asked_for(dense: Dense, method: str) -> None:
+    """The threshold leaves that share of all channels, but for those a group can't do without."""
+    widths = derived(dense, method, keep=0.4).architecture.widths
+    total = sum(group.width for group in dense.space.groups)
+    assert abs(sum(widths.values()) - 0.4 * total) <= 1 + len(widths)
+
+
+def the_ratios_given(dense: Dense, method: str) -> None:
+    ratios = dict(zip(dense.space.dense.widths, (0.5, 0.25, 0.75, 1.0), strict=True))
+    derivation = METHODS[method]().derive(dense, ratios=ratios)
+    assert list(derivation.architecture.widths.values()) == [8, 8, 48, 64]
+
+
+def the_same_share_everywhere(dense: Dense, method: str) -> None:
+    widths = derived(dense, method, ratio=0.25).architecture.widths
+    assert list(widths.values()) == [4, 8, 16, 16]
+
+
+def the_shares_drawn(dense: Dense, method: str) -> None:
+    derivation = derived(dense, method, low=0.2, high=0.6)
+    for name, width in derivation.architecture.widths.items():
+        full, share = dense.space.dense.widths[name], derivation.notes["drawn"][name]
+        assert 0.2 <= share <= 0.6
+        assert abs(width - share * full) <= 0.5
+
+
+def nothing_with_factor_zero(dense: Dense, method: str) -> None:
+    """What goes had no part in any output, so that the network that is left is as accurate."""
+    derivation = derived(dense, method, sparsity=0.03)
+    widths, full = derivation.architecture.widths, dense.space.dense.widths
+    gone = sum(full.values()) - sum(widths.values())
+    assert gone == derivation.notes["factors_at_zero"] > 0
+    assert inherited(dense, derivation) == pytest.approx(derivation.notes["dense_accuracy"])
+
+
+def the_gates_target(dense: Dense, method: str) -> None:
+    derivation = derived(dense, method, target=0.4)
+    share = counted(derivation.architecture) / dense.space.dense_flops
+    assert (1 - 2 * TOLERANCE) * 0.4 <= share <= 0.4
+    assert inherited(dense, derivation) == pytest.approx(derivation.notes["gated_accuracy"])
+
+
+def the_ratio_of_flops(dense: Dense, method: str) -> None:
+    architecture = derived(dense, method, flops_ratio=0.4).architecture
+    share = counted(architecture) / dense.space.dense_flops
+    assert (1 - 2 * TOLERANCE) * 0.4 <= share <= 0.4
+
+
+RULES: dict[str, Callable[[Dense, str], None]] = {
+    "uniform": the_same_share_everywhere,
+    "random": the_shares_drawn,
+    "l1_norm": the_ratios_given,
+    "fpgm": the_ratios_given,
+    "thinet": the_ratios_given,
+    "channel_regression": the_ratios_given,
+    "soft_filter_pruning": the_ratios_given,
+    "network_slimming": the_share_asked_for,
+    "taylor": the_share_asked_for,
+    "group_norm": the_share_asked_for,
+    "sparse_structure": nothing_with_factor_zero,
+    "trainable_gates": the_gates_target,
+    "netadapt": the_ratio_of_flops,
+}
+"""Where each method stops without a budget."""
+
+
+@every_method
+def test_without_a_budget_its_own_rule_ends_it(vgg: Dense, method: str) -> None:
+    RULES[method](vgg, method)
+
+
+@pytest.mark.parametrize("method", REBUILT)
+def test_weights_made_for_the_channels_kept_classify_at_once(vgg: Dense, method: str) -> None:
+    assert inherited(vgg, derived(vgg, method, 0.5)) > 0.5  # of ten classes
