@@ -11,6 +11,7 @@ from prunenas.methods._ranking import (
     budget_threshold,
     filled,
     global_threshold,
+    nearest,
     ranked_channels,
     ranked_widths,
     widths_above,
@@ -50,9 +51,8 @@ def test_a_budget_is_used_up_in_the_order_of_scores(network: str, share: float) 
                 widths = wider
             else:
                 shut.add(name)
-    threshold, found = ranked_widths(here, scores, keep=0.5, flops=budget)
-    assert found == widths
-    above = widths_above(here, scores, threshold)
+    above = widths_above(here, scores, budget_threshold(here, scores, budget))
+    assert filled(here, scores, above, budget) == widths
     assert all(above[name] <= width for name, width in widths.items())
 
 
@@ -99,3 +99,37 @@ def test_what_is_full_is_not_filled() -> None:
     here = space("grouped")
     scores = random_scores("grouped", 2)
     assert filled(here, scores, here.dense.widths, 10 * here.dense.flops) == here.dense.widths
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.3])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_trade_brings_a_budget_nearer(network: str, share: float, seed: int) -> None:
+    here, scores = space(network), random_scores(network, seed)
+    budget = int(share * here.dense.flops)
+    above = widths_above(here, scores, budget_threshold(here, scores, budget))
+    plain = filled(here, scores, above, budget)
+    found = nearest(here, scores, above, budget)
+    assert here.flops(plain) <= here.flops(found) <= budget
+    if here.flops(plain) >= 0.995 * budget:
+        assert found == plain
+        return
+    # One by one: a step more for a group, the weakest channels of the others gone until it fits.
+    divisors = {group.name: group.divisor for group in here.groups}
+    traded = [plain]
+    for name, divisor in divisors.items():
+        widths = {**plain, name: plain[name] + divisor}
+        if widths[name] > len(scores[name]):
+            continue
+        while here.flops(widths) > budget:
+            weakest = [
+                (sorted(scores[other].tolist(), reverse=True)[widths[other] - 1], other)
+                for other in divisors
+                if other != name and widths[other] > divisors[other]
+            ]
+            if not weakest:
+                break
+            widths[min(weakest)[1]] -= divisors[min(weakest)[1]]
+        if here.flops(widths) <= budget:
+            traded.append(filled(here, scores, widths, budget))
+    assert here.flops(found) == max(map(here.flops, traded))

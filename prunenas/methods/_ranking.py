@@ -7,7 +7,8 @@ and are never 0; a group without scores stays full.
 Equal scores go together, so a threshold alone meets a budget to the channel only where no scores
 are equal. ``filled`` uses up what it leaves: channels below the threshold come back one step (one
 channel; ``divisor`` of them) at a time, the highest score first, as long as one fits. Of equals the
-group that comes first in the forward pass is first.
+group that comes first in the forward pass is first. Where that leaves more than half a per cent,
+because a channel costs as much, ``nearest`` trades the weakest channels for one that fits better.
 """
 
 import math
@@ -20,6 +21,8 @@ from torch import Tensor
 from prunenas.architecture import Space
 from prunenas.errors import BudgetError
 from prunenas.methods._base import strongest
+
+NEAR = 0.005  # of the budget: what may be left of it
 
 BELOW_ALL = -1.0  # a threshold under every absolute value: nothing goes
 
@@ -45,7 +48,7 @@ def ranked_widths(
         threshold = global_threshold(scores, keep)
         return threshold, widths_above(space, scores, threshold)
     threshold = budget_threshold(space, scores, flops)
-    return threshold, filled(space, scores, widths_above(space, scores, threshold), flops)
+    return threshold, nearest(space, scores, widths_above(space, scores, threshold), flops)
 
 
 def ranked_channels(space: Space, scores: Scores, widths: Mapping[str, int]) -> dict[str, Tensor]:
@@ -107,6 +110,34 @@ def widths_above(space: Space, scores: Scores, threshold: float) -> dict[str, in
             width = max(1, math.ceil(count / group.divisor)) * group.divisor
         widths[group.name] = width
     return widths
+
+
+def nearest(space: Space, scores: Scores, widths: Mapping[str, int], flops: int) -> dict[str, int]:
+    """Return `filled` widths, or those after one trade if these come nearer to the budget.
+
+    A trade adds a step to one group and takes the steps of lowest score from the others until
+    the network is within the budget again, which is then filled.
+    """
+    best = start = filled(space, scores, widths, flops)
+    if space.flops(start) >= (1 - NEAR) * flops:
+        return start
+    steps = {group.name: group.divisor for group in space.groups if group.name in scores}
+    ordered = {name: scores[name].sort(descending=True).values.tolist() for name in steps}
+    for name in steps:
+        if start[name] == len(ordered[name]):
+            continue
+        trial = {**start, name: start[name] + steps[name]}
+        while space.flops(trial) > flops:
+            others = [other for other in steps if other != name and trial[other] > steps[other]]
+            if not others:
+                break
+            weakest = min(others, key=lambda other: float(ordered[other][trial[other] - 1]))
+            trial[weakest] -= steps[weakest]
+        if space.flops(trial) <= flops:
+            trial = filled(space, scores, trial, flops)
+            if space.flops(trial) > space.flops(best):
+                best = trial
+    return best
 
 
 def filled(space: Space, scores: Scores, widths: Mapping[str, int], flops: int) -> dict[str, int]:

@@ -48,8 +48,8 @@ from prunenas.methods._ranking import (
     BELOW_ALL,
     Scores,
     budget_threshold,
-    filled,
     global_threshold,
+    nearest,
     ranked_channels,
     widths_above,
 )
@@ -144,7 +144,7 @@ class NetworkSlimming(Method):
         widths = widths_above(rest, scores, threshold)
         if flops is not None:
             left = {group.name: scores[group.name] for group in rest.groups if group.name in scores}
-            widths = filled(rest, left, widths, flops)
+            widths = nearest(rest, left, widths, flops)
         kept = ranked_channels(rest, scores, widths)
         architecture = rest.architecture(widths=widths, kept=kept)
 

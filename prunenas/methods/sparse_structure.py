@@ -86,7 +86,7 @@ class SparseStructure(Method):
             "Weight of the L1 penalty on the factors (the paper's gamma). "
             "Each value costs a training of the dense network; budgets cost none."
         ),
-        json_schema_extra={"search": {"low": 1e-3, "high": 1e-1, "log": True}},
+        json_schema_extra={"search": {"low": 1e-3, "high": 3e-2, "log": True}},
     )
     structures: Literal["auto", Kind] = Field(
         "auto",
