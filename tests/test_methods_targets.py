@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from prunenas.architecture import Architecture, Space, build, count_flops, trace
+from prunenas.architecture import Architecture, build, count_flops, trace
 from prunenas.cache import Cache
 from prunenas.data import load
 from prunenas.methods import METHODS, Dense, Derivation
@@ -68,15 +68,6 @@ def inherited(dense: Dense, derivation: Derivation) -> float:
     return evaluate(network, dense.data.validation).accuracy
 
 
-def no_channel_more_fits(space: Space, architecture: Architecture, flops: float) -> bool:
-    widths = architecture.widths
-    return all(
-        space.flops({**widths, group.name: widths[group.name] + group.divisor}) > flops
-        for group in space.groups
-        if widths[group.name] < group.width
-    )
-
-
 def test_the_dense_networks_classify(vgg: Dense, resnet: Dense) -> None:
     assert vgg.train().validation.accuracy > 0.9
     assert resnet.train().validation.accuracy > 0.5  # it saw fewer images, and once
@@ -84,15 +75,11 @@ def test_the_dense_networks_classify(vgg: Dense, resnet: Dense) -> None:
 
 @budgets
 @every_method
-def test_a_small_network_comes_as_close_as_its_channels_allow(
-    vgg: Dense, method: str, budget: float
-) -> None:
-    """Here a channel may cost 3 % of the budget, so that the tolerance can't always be had."""
+def test_the_budget_is_met_within_the_tolerance(vgg: Dense, method: str, budget: float) -> None:
+    """Though a channel may cost 3 % of it here."""
     architecture = derived(vgg, method, budget).architecture
     wanted, flops = budget * vgg.space.dense_flops, counted(architecture)
-    assert flops <= wanted
-    near = flops >= (1 - TOLERANCE) * wanted
-    assert near or no_channel_more_fits(vgg.space, architecture, wanted), flops / wanted
+    assert (1 - TOLERANCE) * wanted <= flops <= wanted
 
 
 FINE: dict[str, dict[str, Any]] = {
