@@ -1,0 +1,198 @@
+"""Real network families at small sizes, trained as methods train them, and what is left of them.
+
+The oracle is the dense network as the method trained it, with removed channels held at zero where
+layers make and normalise them, and with removed branches adding nothing. It shares no code with
+`Space.inherit`, which cuts the weights that are compared with it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from methods_networks import RECIPE, silence
+from torch import Tensor, nn
+from torchvision.models.densenet import DenseNet as TorchvisionDenseNet
+from torchvision.models.resnet import Bottleneck, ResNet
+
+from prunenas.architecture import Space, build, trace
+from prunenas.cache import Cache
+from prunenas.data import Data, load
+from prunenas.methods import METHODS, Dense, Derivation, Inheritance, Trained
+from prunenas.methods._factors import (
+    Structure,
+    block_structures,
+    channel_structures,
+    path_structures,
+    put_on,
+)
+from prunenas.models.densenet import DenseNet
+from prunenas.models.preresnet import PreActivationResNet
+
+STEPS = RECIPE.model_copy(update={"epochs": 2})
+
+
+@dataclass(frozen=True)
+class Network:
+    """A column of the table: a network, and the images that it learns from."""
+
+    source: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    images: str = "digits"
+
+
+def preresnet(**arguments: Any) -> nn.Module:
+    """Six pre-activation bottlenecks, each of which selects what it reads of the stream."""
+    return PreActivationResNet(2, 10, 1, selection=True, gamma=1.0)
+
+
+def densenet() -> nn.Module:
+    """Three dense blocks of two bottlenecks each, with selections."""
+    return DenseNet(2, 10, 1, bottleneck=True, selection=True, gamma=1.0)
+
+
+def plain_densenet() -> nn.Module:
+    """Torchvision's: its layers read all that was concatenated before them."""
+    return TorchvisionDenseNet(8, (2, 3), 16, bn_size=2, num_classes=10)
+
+
+def resnext() -> nn.Module:
+    """Torchvision's, with one block to a stage but the first, and eight groups."""
+    return ResNet(Bottleneck, [2, 1, 1, 1], groups=8, width_per_group=4, num_classes=10)
+
+
+_SMALL = {"in_channels": 1, "input_size": 8}
+_GOOGLENET = {"num_classes": 10, "init_weights": False}
+NETWORKS = {
+    "VGG": Network("vgg_mini", _SMALL),
+    "ResNet-20 A": Network("resnet20", _SMALL),
+    "ResNet-20 B": Network("resnet20", {**_SMALL, "shortcut": "b"}),
+    "PreResNet": Network("exactness:preresnet"),
+    "DenseNet-BC": Network("exactness:densenet"),
+    "DenseNet": Network("exactness:plain_densenet", images="mnist5k"),
+    "ResNeXt": Network("exactness:resnext", images="mnist5k"),
+    "MobileNetV2": Network(
+        "torchvision/mobilenet_v2", {"num_classes": 10, "width_mult": 0.25}, "mnist5k"
+    ),
+    "GoogLeNet": Network("torchvision/googlenet", {**_GOOGLENET, "aux_logits": False}, "mnist5k"),
+    "GoogLeNet, heads": Network("torchvision/googlenet", _GOOGLENET, "mnist5k"),
+}
+
+
+@cache
+def data(images: str) -> Data:
+    if images == "digits":
+        return load("digits", train_limit=100)
+    # Torchvision's stems take three channels; 100 images to validate by.
+    return load("mnist5k", train_limit=100, validation=0.025, channels=3)
+
+
+@cache
+def space(network: str) -> Space:
+    chosen = NETWORKS[network]
+    shape = data(chosen.images).input_shape
+    return trace(chosen.source, arguments=chosen.arguments, input_shape=shape)
+
+
+@dataclass(frozen=True)
+class Recorded(Dense):
+    """Remembers the last state that was trained, with all that a method added to the network."""
+
+    @cached_property
+    def states(self) -> list[dict[str, Tensor]]:
+        return []
+
+    def train(self, **special: Any) -> Trained:
+        trained = super().train(**special)
+        self.states.append(trained.state)
+        return trained
+
+
+def recorded(network: str, folder: Path) -> Recorded:
+    return Recorded(space(network), data(NETWORKS[network].images), STEPS, Cache(folder))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: a method, how it is used, and how little it shall leave."""
+
+    method: str
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    share: float = 0.5
+
+    def derive(self, source: Dense) -> Derivation:
+        method = METHODS[self.method](**self.hyperparameters)
+        return method.derive(source, flops=int(self.share * source.space.dense.flops), seed=1)
+
+
+ROWS = {
+    **{name: Row(name) for name in METHODS if name not in ("netadapt", "sparse_structure")},
+    "network_slimming, `empty: drop`": Row("network_slimming", {"empty": "drop"}, 0.1),
+    "sparse_structure, `channels`": Row("sparse_structure", {"structures": "channels"}),
+    "sparse_structure, `groups`": Row("sparse_structure", {"structures": "groups"}, 0.95),
+    "sparse_structure, `blocks`": Row("sparse_structure", {"structures": "blocks"}, 0.75),
+    "netadapt": Row("netadapt", {"step": 0.2, "images": 32}),
+}
+
+
+def oracle(row: Row, source: Recorded, derived: Derivation, inherited: Inheritance) -> nn.Module:
+    """The dense network as the method left it, with all that was removed held at zero."""
+    network = source.network()
+    if inherited.rebuilt is not None:
+        network.load_state_dict(inherited.rebuilt)
+    elif row.method == "sparse_structure":
+        put_on(network, _structures(row, source))
+        network.load_state_dict(source.states[-1])
+    else:
+        own = network.state_dict()
+        network.load_state_dict({name: source.states[-1][name] for name in own})
+    silence(source.space, network, inherited.kept)
+    without_branches(source.space, network, derived.architecture.removed)
+    return network
+
+
+def _structures(row: Row, source: Dense) -> tuple[Structure, ...]:
+    find = {
+        "blocks": block_structures,
+        "channels": channel_structures,
+        "groups": path_structures,
+    }[row.hyperparameters["structures"]]
+    return find(source.space, source.network())
+
+
+def without_branches(space: Space, network: nn.Module, removed: Mapping[str, Any]) -> None:
+    """From now on these residual branches add zeros to their stream."""
+    for block in space.blocks:
+        if block.name in removed:
+            end = network.get_submodule(block.modules[-1])
+            end.register_forward_hook(lambda layer, inputs, output: torch.zeros_like(output))
+
+
+def small(derived: Derivation, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The pruned network with these weights."""
+    network = build(derived.architecture, trust=True)
+    network.load_state_dict(weights, strict=True)
+    return network
+
+
+@torch.no_grad()
+def outputs(network: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Logits of eight random images in evaluation mode, those of auxiliary heads beside them."""
+    images = torch.randn(8, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    network.to(dtype).eval()
+    # Asked for its auxiliary heads, while all layers go on as in evaluation.
+    network.training = hasattr(network, "aux_logits")
+    answer = network(images.to(dtype))
+    if not isinstance(answer, Tensor):
+        answer = torch.cat([head for head in answer if head is not None], dim=1)
+    return answer.double()
+
+
+def distance(first: nn.Module, second: nn.Module, shape: tuple[int, ...], dtype: Any) -> float:
+    """The largest difference, as a share of how far the images' outputs lie apart."""
+    one, other = (outputs(network, shape, dtype) for network in (first, second))
+    spread = (other - other.mean(dim=0)).abs().max()
+    assert spread > 0  # no dead network: the images make a difference
+    return float((one - other).abs().max() / spread)
