@@ -5,6 +5,7 @@ which batches of samples are added. Single-precision activations have no more th
 the squared condition number costs nothing that they had.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,11 +30,36 @@ def solve(gram: Tensor, cross: Tensor) -> Tensor:
         found: Tensor = torch.cholesky_solve(cross, factor)
         return found
     # Several W are as good: channels that are zero on all samples, or that move together.
-    values, vectors = torch.linalg.eigh(gram)
-    small = values <= values[-1].clamp(min=0) * len(gram) * torch.finfo(gram.dtype).eps
-    inverse = torch.where(small, 0.0, 1 / torch.where(small, 1.0, values))
-    least: Tensor = vectors @ (inverse[:, None] * (vectors.T @ cross))
+    values, vectors = spectrum(gram)
+    least: Tensor = vectors @ (vectors.T @ cross / values[:, None])
     return least
+
+
+def spectrum(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the eigenvalues of ``X'X`` that are certainly not 0, ascending, and their vectors.
+
+    Columns of ``X`` that are zero are left out before: there may be many (dead channels, padding),
+    and LAPACK's divide and conquer doesn't always converge with them.
+
+    Args:
+        gram: ``X'X``, float64 of shape (C, C).
+
+    Returns:
+        float64 of shapes (R,) and (C, R), R the rank.
+    """
+    seen = gram.diagonal() > 0
+    if not bool(seen.any()):
+        return gram.new_zeros(0), gram.new_zeros(len(gram), 0)
+    inside = gram[seen][:, seen]
+    try:
+        values, vectors = torch.linalg.eigh(inside)
+    except torch.linalg.LinAlgError:  # another library's LAPACK may manage
+        found = np.linalg.eigh(inside.cpu().numpy())
+        values, vectors = (torch.from_numpy(each).to(gram) for each in found)
+    sure = values > values[-1].clamp(min=0) * len(gram) * torch.finfo(gram.dtype).eps
+    whole = gram.new_zeros(len(gram), int(sure.sum()))
+    whole[seen] = vectors[:, sure]
+    return values[sure], whole
 
 
 def refit(gram: Tensor, cross: Tensor, old: Tensor, kept: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from prunenas.architecture import ChannelGroup
 from prunenas.methods._base import Derivation, Inheritance, Method, share_kept, strongest
 from prunenas.methods._front_to_back import front_to_back, trained
+from prunenas.methods._least_squares import spectrum
 from prunenas.methods._reading import readers
 from prunenas.methods._reconstruction import Target, targets
 from prunenas.methods._sampling import Sample
@@ -150,12 +151,11 @@ def lasso(gram: Tensor, cross: Tensor, width: int, divisor: int = 1) -> Tensor:
     from sklearn.linear_model import Lasso
 
     # scikit-learn wants samples: those of a factor, of which there are at most C, do as well.
-    values, vectors = torch.linalg.eigh(gram)
-    sure = values > values[-1].clamp(min=0) * len(gram) * torch.finfo(gram.dtype).eps
-    if not bool(sure.any()):
+    values, vectors = spectrum(gram)
+    if not len(values):
         return torch.zeros_like(cross)
-    factor = (values[sure].sqrt()[:, None] * vectors[:, sure].T).numpy()
-    target = ((vectors[:, sure].T @ cross) / values[sure].sqrt()).numpy()
+    factor = (values.sqrt()[:, None] * vectors.T).numpy()
+    target = ((vectors.T @ cross) / values.sqrt()).numpy()
     solver = Lasso(fit_intercept=False, warm_start=True, max_iter=10_000, tol=1e-6)
 
     def at(alpha: float) -> Tensor:
