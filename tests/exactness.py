@@ -6,7 +6,7 @@ layers make and normalise them, and with removed branches adding nothing. It sha
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,11 @@ from prunenas.methods._factors import (
 from prunenas.models.densenet import DenseNet
 from prunenas.models.preresnet import PreActivationResNet
 
-STEPS = RECIPE.model_copy(update={"epochs": 8})
+RECIPES = {
+    "digits": RECIPE.model_copy(update={"epochs": 2}),
+    # Deep networks: until running statistics are those of the layers before, images fade away.
+    "mnist5k": RECIPE.model_copy(update={"epochs": 6, "lr": 0.01}),
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Network:
     images: str = "digits"
 
 
-def preresnet(**arguments: Any) -> nn.Module:
+def preresnet() -> nn.Module:
     """Six pre-activation bottlenecks, each of which selects what it reads of the stream."""
     return PreActivationResNet(2, 10, 1, selection=True, gamma=1.0)
 
@@ -111,45 +115,75 @@ class Recorded(Dense):
 
 
 def recorded(network: str, folder: Path) -> Recorded:
-    return Recorded(space(network), data(NETWORKS[network].images), STEPS, Cache(folder))
+    images = NETWORKS[network].images
+    return Recorded(space(network), data(images), RECIPES[images], Cache(folder))
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: a method, how it is used, and how little it shall leave."""
+    """A row of the table: a method, how it is used, how little it shall leave, what it removes."""
 
     method: str
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     share: float = 0.5
+    removes: str = "channels"
 
     def derive(self, source: Dense) -> Derivation:
         method = METHODS[self.method](**self.hyperparameters)
-        return method.derive(source, flops=int(self.share * source.space.dense.flops), seed=1)
+        # A deep network that has lost half of its channels says the same to all images.
+        share = self.share if source.data.name == "digits" else (1 + self.share) / 2
+        return method.derive(source, flops=int(share * source.space.dense.flops), seed=1)
 
 
 ROWS = {
-    **{name: Row(name) for name in METHODS if name != "sparse_structure"},
-    "thinet": Row("thinet", {"images": 16}),
+    **{name: Row(name) for name in METHODS},
+    "thinet": Row("thinet", {"images_per_class": 2}),
     "channel_regression": Row("channel_regression", {"images": 16}),
-    "network_slimming, `empty: drop`": Row("network_slimming", {"empty": "drop"}, 0.2),
-    "sparse_structure, `channels`": Row("sparse_structure", {"structures": "channels"}),
-    "sparse_structure, `groups`": Row("sparse_structure", {"structures": "groups"}, 0.95),
-    "sparse_structure, `blocks`": Row("sparse_structure", {"structures": "blocks"}, 0.75),
+    "sparse_structure": Row("sparse_structure", {"structures": "channels"}),
     "netadapt": Row("netadapt", {"step": 0.1, "images": 8}, 0.8),
+    "sparse_structure (blocks)": Row("sparse_structure", {"structures": "blocks"}, 0.75, "blocks"),
+    "sparse_structure (groups)": Row("sparse_structure", {"structures": "groups"}, 0.95, "groups"),
+    "network_slimming (drop)": Row("network_slimming", {"empty": "drop"}, 0.2, "empty blocks"),
 }
 
 
-def oracle(row: Row, source: Recorded, derived: Derivation, inherited: Inheritance) -> nn.Module:
-    """The dense network as the method left it, with all that was removed held at zero."""
+def applies(row: str, network: str) -> bool:
+    """Whether a cell of the table is measured."""
+    return {
+        "channels": True,
+        "groups": network == "ResNeXt",
+        "blocks": bool(space(network).blocks),
+        # In the deeper ones no branch goes empty before the images do.
+        "empty blocks": network in ("ResNet-20 A", "ResNet-20 B", "PreResNet"),
+    }[ROWS[row].removes]
+
+
+def oracle(
+    row: Row, source: Recorded, derived: Derivation, inherited: Inheritance, *, folded: bool = False
+) -> nn.Module:
+    """The dense network as the method left it, with all that was removed held at zero.
+
+    Args:
+        row: How the method was used.
+        source: What it was given.
+        derived: What it answered.
+        inherited: What survived; made last of all, so that its training is the last one recorded.
+        folded: Whether factors of sparse structure selection are taken as multiplied into the
+            weights, in single precision, instead of acting beside them.
+    """
     network = source.network()
     if inherited.rebuilt is not None:
         network.load_state_dict(inherited.rebuilt)
-    elif row.method == "sparse_structure":
-        put_on(network, _structures(row, source))
-        network.load_state_dict(source.states[-1])
-    else:
+    elif row.method != "sparse_structure":
         own = network.state_dict()
         network.load_state_dict({name: source.states[-1][name] for name in own})
+    elif folded:
+        whole = replace(row, share=1.0).derive(source)
+        assert whole.architecture == source.space.dense
+        network.load_state_dict(whole.weights() or {})
+    else:
+        put_on(network, _structures(row, source))
+        network.load_state_dict(source.states[-1])
     silence(source.space, network, inherited.kept)
     without_branches(source.space, network, derived.architecture.removed)
     return network
