@@ -31,12 +31,6 @@ from prunenas.methods._factors import (
 from prunenas.models.densenet import DenseNet
 from prunenas.models.preresnet import PreActivationResNet
 
-RECIPES = {
-    "digits": RECIPE.model_copy(update={"epochs": 2}),
-    # Deep networks: until running statistics are those of the layers before, images fade away.
-    "mnist5k": RECIPE.model_copy(update={"epochs": 6, "lr": 0.01}),
-}
-
 
 @dataclass(frozen=True)
 class Network:
@@ -45,6 +39,8 @@ class Network:
     source: str
     arguments: dict[str, Any] = field(default_factory=dict)
     images: str = "digits"
+    epochs: int = 2
+    lr: float = RECIPE.lr
 
 
 def preresnet() -> nn.Module:
@@ -69,19 +65,23 @@ def resnext() -> nn.Module:
 
 _SMALL = {"in_channels": 1, "input_size": 8}
 _GOOGLENET = {"num_classes": 10, "init_weights": False}
+# Deep networks: until running statistics are those of the layers before, images fade away.
+_DEEP: dict[str, Any] = {"images": "mnist5k", "epochs": 6, "lr": 0.01}
 NETWORKS = {
     "VGG": Network("vgg_mini", _SMALL),
     "ResNet-20 A": Network("resnet20", _SMALL),
     "ResNet-20 B": Network("resnet20", {**_SMALL, "shortcut": "b"}),
     "PreResNet": Network("exactness:preresnet"),
     "DenseNet-BC": Network("exactness:densenet"),
-    "DenseNet": Network("exactness:plain_densenet", images="mnist5k"),
-    "ResNeXt": Network("exactness:resnext", images="mnist5k"),
+    "DenseNet": Network("exactness:plain_densenet", **_DEEP),
+    "ResNeXt": Network("exactness:resnext", **_DEEP),
     "MobileNetV2": Network(
-        "torchvision/mobilenet_v2", {"num_classes": 10, "width_mult": 0.25}, "mnist5k"
+        "torchvision/mobilenet_v2",
+        {"num_classes": 10, "width_mult": 0.25},
+        **{**_DEEP, "epochs": 16},
     ),
-    "GoogLeNet": Network("torchvision/googlenet", {**_GOOGLENET, "aux_logits": False}, "mnist5k"),
-    "GoogLeNet, heads": Network("torchvision/googlenet", _GOOGLENET, "mnist5k"),
+    "GoogLeNet": Network("torchvision/googlenet", {**_GOOGLENET, "aux_logits": False}, **_DEEP),
+    "GoogLeNet, heads": Network("torchvision/googlenet", _GOOGLENET, **_DEEP),
 }
 
 
@@ -115,8 +115,9 @@ class Recorded(Dense):
 
 
 def recorded(network: str, folder: Path) -> Recorded:
-    images = NETWORKS[network].images
-    return Recorded(space(network), data(images), RECIPES[images], Cache(folder))
+    chosen = NETWORKS[network]
+    recipe = RECIPE.model_copy(update={"epochs": chosen.epochs, "lr": chosen.lr})
+    return Recorded(space(network), data(chosen.images), recipe, Cache(folder))
 
 
 @dataclass(frozen=True)
