@@ -5,6 +5,7 @@ The cases are those of the second table in docs/methods.md.
 Every case has its counterpart: under the condition that the page names, nothing is lost.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ def test_a_normalisation_over_channels_sees_only_those_left(method: str, tmp_pat
     assert distance(pruned, masked, SHAPE, torch.float64) <= 1e-9
 
 
-def _over(kept: Tensor):  # type: ignore[no-untyped-def]
+def _over(kept: Tensor) -> Callable[[nn.GroupNorm, tuple[Tensor], Tensor], Tensor]:
     def hook(norm: nn.GroupNorm, inputs: tuple[Tensor], output: Tensor) -> Tensor:
         parts = norm.weight[kept], norm.bias[kept]
         own = functional.group_norm(inputs[0][:, kept], norm.num_groups, *parts, norm.eps)
