@@ -53,7 +53,7 @@ def spectrum(gram: Tensor) -> tuple[Tensor, Tensor]:
     inside = gram[seen][:, seen]
     try:
         values, vectors = torch.linalg.eigh(inside)
-    except torch.linalg.LinAlgError:  # another library's LAPACK may manage
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # numpy's LAPACK may manage
         found = np.linalg.eigh(inside.cpu().numpy())
         values, vectors = (torch.from_numpy(each).to(gram) for each in found)
     sure = values > values[-1].clamp(min=0) * len(gram) * torch.finfo(gram.dtype).eps
