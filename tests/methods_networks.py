@@ -150,14 +150,19 @@ def masked(name: str, state: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -
     """The whole dense network; channels that aren't kept are zero wherever a layer makes them."""
     network = build(space(name).dense, trust=True)
     network.load_state_dict(dict(state))
+    silence(space(name), network, kept)
+    return network
+
+
+def silence(space: Space, network: nn.Module, kept: Mapping[str, Tensor]) -> None:
+    """From now on zero all channels that aren't kept, where they are made and normalised."""
     layers = dict(network.named_modules())
-    for group in space(name).groups:
+    for group in space.groups:
         gone = torch.ones(group.width, dtype=torch.bool)
         gone[kept.get(group.name, torch.arange(group.width))] = False
-        for part in (*space(name).producers(group.name), *space(name).norms(group.name)):
+        for part in (*space.producers(group.name), *space.norms(group.name)):
             rows = part.start + gone.repeat_interleave(part.repeat).nonzero().flatten()
             layers[part.layer].register_forward_hook(_silence(rows))
-    return network
 
 
 def _silence(rows: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:

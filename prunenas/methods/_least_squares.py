@@ -69,11 +69,36 @@ def _of_columns(gram: Tensor, cross: Tensor) -> Tensor | None:
 
 def _of_eigenvectors(gram: Tensor, cross: Tensor) -> Tensor:
     """Solve by the inverse of all eigenvalues that are more than noise."""
-    values, vectors = torch.linalg.eigh(gram)
-    small = values <= values[-1].clamp(min=0) * len(gram) * torch.finfo(gram.dtype).eps
-    inverse = torch.where(small, 0.0, 1 / torch.where(small, 1.0, values))
-    least: Tensor = vectors @ (inverse[:, None] * (vectors.T @ cross))
+    values, vectors = spectrum(gram)
+    least: Tensor = vectors @ (vectors.T @ cross / values[:, None])
     return least
+
+
+def spectrum(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the eigenvalues of ``X'X`` that are certainly not 0, ascending, and their vectors.
+
+    Columns of ``X`` that are zero are left out before: there may be many (dead channels, padding),
+    and LAPACK's divide and conquer doesn't always converge with them.
+
+    Args:
+        gram: ``X'X``, float64 of shape (C, C).
+
+    Returns:
+        float64 of shapes (R,) and (C, R), R the rank.
+    """
+    seen = gram.diagonal() > 0
+    if not bool(seen.any()):
+        return gram.new_zeros(0), gram.new_zeros(len(gram), 0)
+    inside = gram[seen][:, seen]
+    try:
+        values, vectors = torch.linalg.eigh(inside)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # numpy's LAPACK may manage
+        found = np.linalg.eigh(inside.cpu().numpy())
+        values, vectors = (torch.from_numpy(each).to(gram) for each in found)
+    sure = values > values[-1].clamp(min=0) * len(gram) * torch.finfo(gram.dtype).eps
+    whole = gram.new_zeros(len(gram), int(sure.sum()))
+    whole[seen] = vectors[:, sure]
+    return values[sure], whole
 
 
 def refit(gram: Tensor, cross: Tensor, old: Tensor, kept: Tensor) -> Tensor:

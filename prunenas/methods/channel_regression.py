@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from prunenas.architecture import ChannelGroup
 from prunenas.methods._base import Derivation, Inheritance, Method, share_kept, strongest
 from prunenas.methods._front_to_back import front_to_back, trained
+from prunenas.methods._least_squares import spectrum
 from prunenas.methods._reading import readers
 from prunenas.methods._reconstruction import Target, targets
 from prunenas.methods._sampling import MEMORY, Gigabytes, Sample, in_bytes
@@ -157,18 +158,17 @@ def lasso(gram: Tensor, cross: Tensor, width: int, divisor: int = 1) -> Tensor:
 
     Returns:
         float64 of shape (C,). Where no penalty leaves exactly ``width``, more are left; fewer only
-        where fewer suffice without any penalty.
+        where fewer suffice without any penalty, as where the samples' rank is lower.
     """
     from sklearn.exceptions import ConvergenceWarning  # imported on use: it takes seconds
     from sklearn.linear_model import Lasso
 
     # scikit-learn wants samples: those of a factor, of which there are at most C, do as well.
-    values, vectors = torch.linalg.eigh(gram)
-    sure = values > values[-1].clamp(min=0) * len(gram) * torch.finfo(gram.dtype).eps
-    if not bool(sure.any()):
+    values, vectors = spectrum(gram)
+    if not len(values):
         return torch.zeros_like(cross)
-    factor = (values[sure].sqrt()[:, None] * vectors[:, sure].T).numpy()
-    target = ((vectors[:, sure].T @ cross) / values[sure].sqrt()).numpy()
+    factor = (values.sqrt()[:, None] * vectors.T).numpy()
+    target = ((vectors.T @ cross) / values.sqrt()).numpy()
     solver = Lasso(fit_intercept=False, warm_start=True, max_iter=10_000, tol=1e-6)
 
     def at(alpha: float) -> Tensor:
@@ -186,6 +186,8 @@ def lasso(gram: Tensor, cross: Tensor, width: int, divisor: int = 1) -> Tensor:
     low, high = 0.0, 1e-3 * all_gone
     if not high:
         return torch.zeros_like(cross)
+    if width > len(values):
+        return at(high)  # no penalty leaves more than the rank: not worth a search
     best = None
     while enough(beta := at(high)):
         best, low, high = beta, high, 2 * high

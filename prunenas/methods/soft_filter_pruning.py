@@ -3,10 +3,10 @@
 He, Kang, Dong, Fu, Yang, "Soft Filter Pruning for Accelerating Deep Convolutional Neural Networks",
 IJCAI 2018, section 3 (algorithm 1). Predefined: how many filters each layer keeps is given, so
 nothing is trained before the weights are asked for. Then the dense network is trained with these
-widths in mind: before the first epoch and after each one the filters of smallest L2 norm are set to
-zero, and all of them, the zeroed too, go on training: a filter that should not have gone grows
-back. What is inherited are the filters that are not zero after the epoch of highest validation
-accuracy, which is measured on the zeroed network.
+widths in mind: after each epoch the filters of smallest L2 norm are set to zero, and all of them,
+the zeroed too, go on training: a filter that should not have gone grows back. What is inherited are
+the filters that are not zero after the epoch of highest validation accuracy, which is measured on
+the zeroed network.
 
 A group that several layers produce (a residual stream, a depthwise convolution after its pointwise
 one) has one norm for each channel: that of all weights behind it. They are zeroed together.
@@ -15,8 +15,10 @@ Differs from the paper: a layer's bias goes with its filter. Each group has its 
 paper's is the same for all, and linear layers and residual streams can be cut too; name a layer in
 `whole` to leave it so. Counts are rounded as the search space rounds them, not down. Channels that
 a grouped layer cuts into blocks are ranked within each. Channel selections are evenly spaced: no
-filter says which they should be, and nothing is zeroed for them. The recipe is the study's; the
-form that starts from a trained network is not offered.
+filter says which they should be, and nothing is zeroed for them. Nothing is zeroed before the first
+epoch, as the released code does (from memory): shifts are still 0 then, a ReLU passes no gradient
+at 0, and none of these filters would ever grow back. The recipe is the study's; the form that
+starts from a trained network is not offered.
 
 As in the paper nothing but filters is zeroed: behind a normalisation a zeroed filter still comes
 out as a constant, without which a ReLU would have no gradient and the filter could not grow back.
@@ -97,7 +99,6 @@ def train_softly(dense: Dense, widths: Mapping[str, int]) -> Trained:
     space = dense.space
     share = sum(widths.values()) / sum(group.width for group in space.groups)
     return dense.train(
-        prepare=lambda network: zero_shortest(space, network, widths),
         after_epoch=lambda network, epoch: zero_shortest(space, network, widths),
         keep_best=True,
         key={"method": "soft_filter_pruning", "widths": dict(widths)},
