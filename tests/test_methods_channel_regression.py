@@ -147,6 +147,7 @@ def half(source: Dense, **fields: object) -> Inheritance:
     return derived.inherit()
 
 
+@pytest.mark.slow  # other networks than the conformance tests'
 @pytest.mark.parametrize("network", [*NORMED, "flattened"])
 def test_the_cut_network_computes_what_the_masked_one_does(network: str, folder: Path) -> None:
     source = dense(network, folder)

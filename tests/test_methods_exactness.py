@@ -23,7 +23,7 @@ from methods_page import compare_cell
 
 from prunenas.methods import METHODS
 
-QUICK = ("VGG", "ResNet-20 A", "ResNet-20 B", "PreResNet", "DenseNet-BC", "DenseNet")
+QUICK = ("VGG", "ResNet-20 B", "PreResNet", "DenseNet-BC")
 
 every_network = pytest.mark.parametrize(
     "network",

@@ -8,7 +8,6 @@ from exactness import NETWORKS, ROWS
 from methods_page import NOTHING, PAGE, cells, compare, lines_of, table, write, writing
 
 from prunenas.methods import METHODS
-from prunenas.methods._base import Method
 from prunenas.spec import check
 
 
@@ -19,7 +18,11 @@ def test_the_methods_are_those_there_are() -> None:
 
 def row(name: str) -> tuple[str, ...]:
     method = METHODS[name]
-    own = [f"`{field}`" for field in method.model_fields if field not in Method.model_fields]
+    own = [
+        f"`{field}`"
+        for field, info in method.model_fields.items()
+        if isinstance(info.json_schema_extra, dict) and "search" in info.json_schema_extra
+    ]
     searched = [*(["ratios"] if method.takes_ratios else []), *own]
     authors, _, title = method.source.partition(", ")
     sentence = (method.__doc__ or "").partition("\n")[0]

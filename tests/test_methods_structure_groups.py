@@ -187,6 +187,7 @@ def test_it_is_exported_and_loaded(tmp_path: Path) -> None:
     assert count_flops(loaded, SHAPE) == architecture.flops
 
 
+@pytest.mark.slow
 def test_a_study_records_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Targets of few FLOPs take whole branches."""
     monkeypatch.chdir(tmp_path)
