@@ -203,7 +203,7 @@ class Cache:
     def _keep(self, path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         try:
             _write(path, tensors, meta)
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             reason = " ".join(str(error).split())
             self._warn(f"a result can't be stored in {self.folder}: {reason}")
 
@@ -229,6 +229,8 @@ def _write(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -
     try:
         save_file(whole, partial, metadata=about)
         partial.replace(path)
+    except SafetensorError as error:  # what it says of a full disk is no OSError
+        raise OSError(" ".join(str(error).split())) from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -25,6 +25,7 @@ from prunenas.errors import StudyError
 from prunenas.search import Labour, open_study, run_study
 from prunenas.search.events import Event, TrialEpoch, TrialFinished
 from prunenas.spec import load_study
+from prunenas.training import keeping
 
 pytestmark = pytest.mark.slow
 
@@ -141,15 +142,20 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_full_disk_stops_the_study_with_one_line_and_it_resumes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_full_disk_stops_a_study_that_would_lose_epochs_with_one_line_and_it_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
+    """Where no checkpoint is due nothing is lost, but what exports and others would read."""
     monkeypatch.chdir(tmp_path)
+    if kept:
+        monkeypatch.setattr(keeping, "SOONEST", 0.0)
+        monkeypatch.setattr(keeping, "SHARE", float("inf"))
     study = load_study(write_study(tmp_path, epochs=6, trials=4))
     undisturbed = run_study(
         study, storage="sqlite:///whole.db", device="cpu", labour=Labour(deterministic=True)
     )
+    told: list[str] = []
     with small_disk(tmp_path / "small", 16) as home:
         ballast = home / "ballast"
 
@@ -164,15 +170,21 @@ def test_a_full_disk_stops_the_study_with_one_line_and_it_resumes(
             "storage": "sqlite:///studies.db",
             "device": "cpu",
             "home": home,
-            "labour": Labour(workers, deterministic=True),
+            "labour": Labour(deterministic=True),
+            "warn": told.append,
         }
-        with pytest.raises(
-            StudyError, match=r"trial \d can't go on: No space left on device: .*small"
-        ):
-            run_study(study, watch=fill, **again)
-        assert not open_study("sqlite:///studies.db", "tiny").counts.get("failed")
-        ballast.unlink()
-        view = run_study(study, **again)
+        if kept:
+            with pytest.raises(
+                StudyError, match=r"trial \d can't go on: No space left on device: .*small"
+            ):
+                run_study(study, watch=fill, **again)
+            assert not open_study("sqlite:///studies.db", "tiny").counts.get("failed")
+            ballast.unlink()
+            view = run_study(study, **again)
+        else:
+            view = run_study(study, watch=fill, **again)
+            assert any("weights of trial 1 can't be kept" in line for line in told)
+            assert all("No space left on device" in line for line in told)
     assert results(view) == results(undisturbed)
 
 

@@ -74,6 +74,16 @@ def work(connection: Connection, bench: Bench) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(bench.threads)
     try:
+        _serve(connection, bench)
+        connection.recv()  # the end comes from the other side
+    except EOFError:  # nobody is there any more
+        return
+    except KeyboardInterrupt:  # the training is on disk; now as it would have ended without us
+        signal.raise_signal(signal.SIGTERM)
+
+
+def _serve(connection: Connection, bench: Bench) -> None:
+    try:
         workshop = Workshop.opened(
             Study.model_validate(bench.settings),
             device_named(bench.device),
@@ -90,11 +100,6 @@ def work(connection: Connection, bench: Bench) -> None:
     except torch.cuda.OutOfMemoryError as error:  # before any training, whose own are failures
         words = " ".join(str(error).split())[:200]
         connection.send(Trouble(f"a worker can't start on {bench.device}: {words}"))
-    except EOFError:  # nobody is there any more
-        return
-    except KeyboardInterrupt:  # the training is on disk; now as it would have ended without us
-        signal.raise_signal(signal.SIGTERM)
-    connection.recv()  # the end comes from the other side
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:
