@@ -21,8 +21,11 @@ pytestmark = pytest.mark.slow
 TOLERANCE = 0.015
 """Of the budget."""
 
-REBUILT = ("channel_regression", "soft_filter_pruning", "trainable_gates")
-"""Methods that train, or rebuild, for the very channels they keep."""
+REBUILT = ("channel_regression", "trainable_gates")
+"""Methods whose network is rebuilt, or trained on, for the very channels they keep.
+
+Soft filter pruning trains for them as well, but in two epochs zeroes once before its last.
+"""
 
 every_method = pytest.mark.parametrize("method", METHODS)
 budgets = pytest.mark.parametrize("budget", [0.5, 0.3])
