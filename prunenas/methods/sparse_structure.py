@@ -70,7 +70,7 @@ Kind = Literal["blocks", "groups", "channels"]
 
 @final
 class SparseStructure(Method):
-    """Residual branches or channels whose trained factor comes to zero are taken out."""
+    """Residual branches, groups or channels whose trained factor comes to zero are taken out."""
 
     kind: ClassVar[Literal["predefined", "automatic"]] = "automatic"
     takes_ratios: ClassVar[bool] = False
