@@ -147,7 +147,7 @@ def test_attention_counts_alike_fused_or_written_out(need_weights: bool) -> None
             self.attention = nn.MultiheadAttention(12, 3, batch_first=True)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.attention(x, x, x, need_weights=need_weights)[0]  # type: ignore[no-any-return]
+            return self.attention(x, x, x, need_weights=need_weights)[0]
 
     projections, scores = 4 * (9 * 12 * 12), 2 * (9 * 9 * 12)
     assert count_flops(Attends(), (9, 12)) == projections + scores

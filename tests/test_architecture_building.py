@@ -24,7 +24,7 @@ WIDTH = 256
         ("constant", lambda fan_in, fan_out: 0.01**2),
     ],
 )
-def test_variance_follows_the_constructors_rule_at_the_new_fan(rule, variance) -> None:  # type: ignore[no-untyped-def]
+def test_variance_follows_the_constructors_rule_at_the_new_fan(rule, variance) -> None:
     space = trace(
         "architecture_networks:initialised",
         arguments={"rule": rule, "width": WIDTH},
@@ -96,11 +96,11 @@ def test_counting_leaves_modes_and_devices_alone() -> None:
     network.train()
     inner = next(module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
     inner.eval()
-    before = inner.running_mean.clone()  # type: ignore[union-attr]
+    before = inner.running_mean.clone()
     count_flops(network, (1, 28, 28))
     assert network.training
     assert not inner.training
-    assert torch.equal(inner.running_mean, before)  # type: ignore[arg-type]
+    assert torch.equal(inner.running_mean, before)
 
 
 def test_grouped_and_transposed_convolutions_count_by_hand() -> None:
@@ -111,7 +111,7 @@ def test_grouped_and_transposed_convolutions_count_by_hand() -> None:
     assert count_flops(network, (4, 5, 5)) == by_hand
 
 
-def test_an_architecture_needs_no_training_data_to_rebuild(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_an_architecture_needs_no_training_data_to_rebuild(tmp_path) -> None:
     architecture = trace("torchvision/resnet18", input_shape=(3, 64, 64)).architecture(0.3)
     again = Architecture.from_dict(architecture.to_dict())
     shapes = [

@@ -185,9 +185,9 @@ def test_an_architecture_round_trips_and_is_a_value(space: Space) -> None:
     assert {architecture: 1}[again] == 1
     assert space.architecture(0.25) != architecture
     with pytest.raises(TypeError):
-        architecture.widths["new"] = 1  # type: ignore[index]
+        architecture.widths["new"] = 1
     with pytest.raises(AttributeError):
-        architecture.flops = 0  # type: ignore[misc]
+        architecture.flops = 0
 
 
 def test_a_digest_is_the_same_for_ever() -> None:

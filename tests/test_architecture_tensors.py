@@ -136,7 +136,7 @@ def test_shapes_are_part_of_the_value_and_of_its_digest() -> None:
     assert again == architecture
     assert again.tensors == architecture.tensors
     with pytest.raises(TypeError):
-        architecture.tensors["new"] = (1,)  # type: ignore[index]
+        architecture.tensors["new"] = (1,)
     other = {**architecture.to_dict(), "tensors": {"scale": [4, 1, 1]}}
     assert Architecture.from_dict(other) != architecture
 

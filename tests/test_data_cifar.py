@@ -128,7 +128,7 @@ def test_a_foreign_pickle_is_never_opened(tmp_path: Path, monkeypatch: pytest.Mo
 
     class Bomb:
         def __reduce__(self) -> tuple[object, tuple[str]]:
-            return Path.touch, (flag,)  # type: ignore[return-value]
+            return Path.touch, (flag,)
 
     (folder / "data_batch_3").write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(DataError, match="checksums of the authors' release") as caught:

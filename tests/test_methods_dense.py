@@ -116,7 +116,7 @@ def test_a_listener_that_answers_stop_does_not_stop_it(tmp_path: Path) -> None:
         return "stop"
 
     recipe = RECIPE.model_copy(update={"epochs": 2})
-    dense("grouped", tmp_path, recipe=recipe, report=stop).state()  # type: ignore[arg-type]
+    dense("grouped", tmp_path, recipe=recipe, report=stop).state()
     assert epochs == [1, 2]
 
 

@@ -166,7 +166,7 @@ def test_all_coupled_weights_count_once(network: str, name: str, norm: str, norm
         ]
     )
     expected = norms / (norms.mean() if normalise == "mean" else norms.max())
-    found = group_norms(here, group, drawn(network), norm, normalise)  # type: ignore[arg-type]
+    found = group_norms(here, group, drawn(network), norm, normalise)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
 
 
@@ -228,7 +228,7 @@ class Gated(nn.Module):
             layer = built.get_submodule(part.layer)
             layer.register_forward_pre_hook(self._gated(part.start, part.repeat))
 
-    def _gated(self, start: int, repeat: int):  # type: ignore[no-untyped-def]
+    def _gated(self, start: int, repeat: int):
         def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
             (images,) = inputs
             gates = torch.ones(images.shape[1], dtype=torch.float64)

@@ -173,7 +173,7 @@ def test_the_cut_network_is_the_gated_one(network: str) -> None:
     for module in whole.modules():  # statistics and shifts that would betray a channel
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.bias)
-            nn.init.normal_(module.running_mean)  # type: ignore[arg-type]
+            nn.init.normal_(module.running_mean)
     kept = gates.kept()
     widths = {name: len(indices) for name, indices in kept.items()}
     small = build(here.architecture(widths=widths, kept=kept), trust=True)

@@ -51,7 +51,7 @@ def test_a_budget_leaves_no_ratio_of_the_whole_network(folder: Path) -> None:
 def test_laws_hold_for_a_new_method_by_its_fields_alone(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Own(METHODS["uniform"]):  # type: ignore[misc, name-defined]
+    class Own(METHODS["uniform"]):
         takes_ratios: ClassVar[bool] = True
         share: float = Field(0.5, gt=0, le=1, json_schema_extra={"replaced_by_budget": True})
         steps: int = Field(3, ge=1, json_schema_extra={"search": {"low": 1, "high": 9}})

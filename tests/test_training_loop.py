@@ -250,7 +250,7 @@ def test_auxiliary_heads_weigh_0_3() -> None:
 
     network = Headed()
     data = digits(64, 64)
-    images, labels = data.train.images, data.train.labels  # type: ignore[attr-defined]
+    images, labels = data.train.images, data.train.labels
     with torch.no_grad():
         main, side, _ = network(images)
         expected = F.cross_entropy(main, labels) + 0.3 * F.cross_entropy(side, labels)

@@ -91,7 +91,7 @@ def test_unusable_epochs_are_refused(arguments: dict[str, object], reason: str) 
         "flops": 5,
     }
     with pytest.raises(TrainingError) as caught:
-        scratch_epochs(**{**usable, **arguments})  # type: ignore[arg-type]
+        scratch_epochs(**{**usable, **arguments})
     assert caught.value.reason == reason
 
 
