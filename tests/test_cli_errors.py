@@ -184,6 +184,7 @@ def test_a_real_process_says_it_in_one_line_too(line, text, told, tmp_path):
     assert said.startswith(f"error: {told}")
 
 
+@pytest.mark.slow
 def test_an_unreachable_tracking_server_is_one_warning_and_the_study_runs_on(tmp_path):
     write_study(tmp_path, trials=2, epochs=1)
     done = prunenas(tmp_path, "run", "tiny.yaml", "--tracking", "http://127.0.0.1:9")

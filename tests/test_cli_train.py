@@ -70,6 +70,7 @@ def end_after(folder, line, number):
     return process.returncode, lines, error
 
 
+@pytest.mark.slow
 def test_killed_and_gone_on_with_it_ends_with_the_same_weights(folder, exported, capsys):
     code, lines, error = end_after(folder, "epoch 1/5", signal.SIGINT)
     assert code == 130

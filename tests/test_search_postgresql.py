@@ -65,6 +65,7 @@ def test_a_study_that_is_interrupted_and_resumed_has_the_figures_it_has_in_sqlit
     assert best["storage"] == storage.replace(PASSWORD, "***")
 
 
+@pytest.mark.slow
 def test_the_command_line_says_no_password_whatever_happens(tmp_path: Path, storage: str) -> None:
     write_study(tmp_path, trials=3, epochs=12)
     command = [sys.executable, "-m", "prunenas", "run", "tiny.yaml", "--device", "cpu"]
@@ -175,6 +176,7 @@ def test_a_server_that_goes_down_ends_the_run_in_a_line_and_the_next_one_goes_on
     assert [event.record.number for event in seen if isinstance(event, TrialFinished)] == [1]
 
 
+@pytest.mark.slow
 def test_a_study_is_run_by_one_process_whatever_folder_or_machine_it_is_on(
     tmp_path: Path, storage: str
 ) -> None:

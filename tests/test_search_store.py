@@ -184,6 +184,7 @@ def process(folder: Path, path: Path, storage: str) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.slow
 def test_processes_that_need_the_same_trainings_do_each_once(tmp_path: Path) -> None:
     path = write_study(tmp_path, methods=COARSE, sampler="random", trials=4)
     runs = [process(tmp_path, path, f"sqlite:///{name}.db") for name in "ab"]
@@ -197,6 +198,7 @@ def test_processes_that_need_the_same_trainings_do_each_once(tmp_path: Path) -> 
     assert len(Cache(tmp_path / ".prunenas" / "cache").keys("scratch")) == len(different)
 
 
+@pytest.mark.slow
 def test_who_waits_takes_up_what_a_killed_process_has_begun(
     tmp_path: Path, run: Run, steps: list[int]
 ) -> None:

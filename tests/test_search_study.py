@@ -51,6 +51,11 @@ sys.exit(main(sys.argv[1:]))
 """The command line, with a checkpoint after every epoch whatever it costs."""
 
 
+def slowly(*values: str) -> list[Any]:
+    """Parameters that are tried where there is time."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 def dominated(a: Record, b: Record) -> bool:
     """Whether b is at least as good as a in both objectives and better in one."""
     assert a.accuracy is not None
@@ -107,7 +112,7 @@ def test_optunas_own_storage_has_the_trials_and_their_values(tmp_path: Path, run
     assert {trial.number for trial in study.best_trials} >= {r.number for r in view.front}
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp", "qmc"])
+@pytest.mark.parametrize("sampler", ["tpe", *slowly("nsga2", "gp", "qmc")])
 def test_interrupted_and_resumed_equals_undisturbed(tmp_path: Path, run: Run, sampler: str) -> None:
     path = write_study(tmp_path, methods=f"{L1}\n{SLIMMING}", sampler=sampler, trials=5)
     undisturbed = run(path, storage="sqlite:///whole.db", home=tmp_path / "whole")
@@ -267,7 +272,7 @@ def test_automatic_methods_report_their_dense_training_and_keep_it(
     assert all("threshold" in record.notes for record in view.records)
 
 
-@pytest.mark.parametrize("sampler", ["auto", "tpe", "gp", "nsga2", "random", "qmc"])
+@pytest.mark.parametrize("sampler", ["auto", "tpe", *slowly("gp", "nsga2", "random", "qmc")])
 def test_every_sampler_proposes_what_its_seed_says(tmp_path: Path, run: Run, sampler: str) -> None:
     path = write_study(tmp_path, sampler=sampler, trials=12, epochs=1)
     view = run(path)

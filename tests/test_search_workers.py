@@ -46,6 +46,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return start
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_costs_an_epoch_and_nothing_else(tmp_path: Path, run: Run) -> None:
     path = write_study(tmp_path, methods=f"{L1}\n{SLIMMING}", epochs=3, trials=6)
     alone = run(path, labour=Labour(deterministic=True))

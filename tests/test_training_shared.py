@@ -179,6 +179,7 @@ def _key_of_own_network(folder: str) -> str:
     return job(architecture=space.dense).key()
 
 
+@pytest.mark.slow
 def test_the_code_of_a_users_network_counts(tmp_path: Path) -> None:
     def key(folder: str, activation: str, more: str = "") -> str:
         place = tmp_path / folder
