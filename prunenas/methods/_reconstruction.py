@@ -200,7 +200,8 @@ def _add(
         if target.whole:
             target.add(each.columns, wanted)
             continue
-        chosen = draw(each.reader.outputs, each.places.shape, random, images)  # type: ignore
+        shape = (len(each.places), each.places.shape[1])
+        chosen = draw(each.reader.outputs, shape, random, images)
         rows = (each.columns * each.reader.weight()[chosen]).sum(dim=3, keepdim=True)
         value = wanted.gather(2, chosen[:, :, None])
         if target.scale is not None:
