@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 
 from torch import Tensor, nn
 
-from prunenas.architecture import Architecture, build, count_flops
+from prunenas.architecture import Architecture, build, count_flops, drop, masked
 from prunenas.errors import (
     BudgetError,
     DataError,
@@ -220,15 +220,7 @@ def run_trial(
             curve.append(point(metrics))
             return report(metrics) if report is not None else None
 
-        job = Job(
-            architecture=architecture,
-            make=lambda: _counted(architecture, seed),
-            data=dense.data,
-            recipe=dense.recipe,
-            epochs=epochs,
-            seed=seed,
-            device=dense.device,
-        )
+        job = job_of(architecture, dense, epochs=epochs, seed=seed)
         shared = (trainings or Trainings()).train(
             job, trial=candidate.number, report=tell, checkpoint=checkpoint
         )
@@ -257,6 +249,41 @@ def run_trial(
         reused=shared.by,
     )
     return Outcome(record, shared.weights)
+
+
+def job_of(architecture: Architecture, dense: Dense, *, epochs: int, seed: int) -> Job:
+    """Return the training of an architecture, from the weights that the recipe says.
+
+    Args:
+        architecture: With its masks.
+        dense: The dense network; its data, recipe and device are the training's.
+        epochs: Length of the training.
+        seed: Of fresh weights, batch order, augmentation and dropout.
+    """
+    recipe = dense.recipe
+    if recipe.initial == "fresh":
+        initial = None
+    else:
+        epoch = 0 if recipe.initial == "original" else recipe.rewind_epochs
+        initial = {"dense": dense.key(None), "epoch": epoch}
+
+    def make() -> nn.Module:
+        network = _counted(architecture, seed)
+        if initial is not None:
+            network.load_state_dict(dense.weights_at(int(initial["epoch"])))
+            drop(masked(network))
+        return network
+
+    return Job(
+        architecture=architecture,
+        make=make,
+        data=dense.data,
+        recipe=recipe,
+        epochs=epochs,
+        seed=seed,
+        device=dense.device,
+        initial=initial,
+    )
 
 
 def blank_record(candidate: Candidate) -> Record:
@@ -302,8 +329,8 @@ def _counted(architecture: Architecture, seed: int) -> nn.Module:
     # Trusted: tracing this space has already run the source's code.
     network = build(architecture, seed=seed, trust=True)
     counted = count_flops(network, architecture.input_shape)
-    if counted != architecture.flops:
-        raise TraceError(f"fvcore counts {counted:,} FLOPs, not {architecture.flops:,}")
+    if counted != architecture.whole_flops:
+        raise TraceError(f"fvcore counts {counted:,} FLOPs, not {architecture.whole_flops:,}")
     return network
 
 

@@ -17,7 +17,11 @@ from prunenas.errors import BudgetError, MethodError, WidthError
 from prunenas.methods import METHODS, Dense, Method, Trained
 
 PREDEFINED = [name for name, method in METHODS.items() if method.kind == "predefined"]
-AUTOMATIC = [name for name, method in METHODS.items() if method.kind == "automatic"]
+AUTOMATIC = [
+    name
+    for name, method in METHODS.items()
+    if method.kind == "automatic" and method.granularity != "weight"
+]
 
 QUICK: dict[str, dict[str, Any]] = {
     "netadapt": {"step": 0.2, "images": 32},
@@ -31,7 +35,11 @@ FITTED = ("soft_filter_pruning", "trainable_gates")
 
 NETWORKS = ("vgg_mini", "resnet20", "grouped", "concatenated", "transposed")
 
+CHANNELS = [name for name, method in METHODS.items() if method.granularity != "weight"]
+"""Methods that choose widths; those that choose weights have laws of their own."""
+
 every_method = pytest.mark.parametrize("method", METHODS)
+every_channel_method = pytest.mark.parametrize("method", CHANNELS)
 every_network = pytest.mark.parametrize("network", NETWORKS)
 
 
@@ -54,7 +62,7 @@ def check_widths(network: str, architecture: Architecture) -> None:
 
 
 @every_network
-@every_method
+@every_channel_method
 def test_derives_an_architecture_that_builds_and_counts(
     method: str, network: str, folder: Path
 ) -> None:
@@ -76,7 +84,7 @@ def test_equal_seeds_give_equal_architectures(method: str, tmp_path: Path) -> No
 
 
 @every_network
-@every_method
+@every_channel_method
 def test_the_budget_is_met_and_never_exceeded(method: str, network: str, folder: Path) -> None:
     for share in (0.8, 0.5, 0.3):
         budget = math.floor(share * space(network).dense.flops)
@@ -92,7 +100,7 @@ def test_the_budget_is_met_and_never_exceeded(method: str, network: str, folder:
 
 
 @every_network
-@every_method
+@every_channel_method
 def test_an_impossible_budget_is_refused_with_the_least_possible(
     method: str, network: str, folder: Path
 ) -> None:
@@ -103,7 +111,7 @@ def test_an_impossible_budget_is_refused_with_the_least_possible(
 
 
 @every_network
-@every_method
+@every_channel_method
 def test_inherited_weights_compute_what_the_masked_dense_network_does(
     method: str, network: str, folder: Path
 ) -> None:
@@ -214,7 +222,7 @@ def test_the_header_names_the_paper_and_the_differences(method: str) -> None:
     assert header is not None
     assert "Differs from the paper:" in header
     assert METHODS[method].__doc__
-    assert METHODS[method].granularity in ("channel", "block")
+    assert METHODS[method].granularity in ("channel", "block", "weight")
     year = next(word for word in METHODS[method].source.split() if word.strip(",").isdigit())
     assert year.strip(",") in header
 
@@ -226,7 +234,7 @@ def test_an_automatic_method_notes_what_it_found(method: str, folder: Path) -> N
     assert 0 <= notes["dense_accuracy"] <= 1
 
 
-@every_method
+@every_channel_method
 @pytest.mark.parametrize("share", [None, 0.6])
 def test_named_layers_stay_whole_and_with_them_their_groups(
     method: str, share: float | None, folder: Path
@@ -258,7 +266,7 @@ def test_a_name_of_whole_that_is_no_layer_is_refused(method: str, folder: Path) 
         made(method, whole=("nowhere",)).derive(dense("vgg_mini", folder))
 
 
-@every_method
+@every_channel_method
 def test_all_layers_may_stay_whole(method: str, folder: Path) -> None:
     source = dense("vgg_mini", folder)
     floor = source.space.dense.flops

@@ -4,6 +4,8 @@ from prunenas.architecture.construction import build
 from prunenas.architecture.flops import count_flops
 from prunenas.architecture.groups import Block, ChannelGroup, FrozenGroup
 from prunenas.architecture.inheritance import Slice
+from prunenas.architecture.masking import drop, masked
+from prunenas.architecture.masks import Granularity, Mask, pack, unpack
 from prunenas.architecture.selection import ChannelSelection
 from prunenas.architecture.source import (
     check_source,
@@ -15,6 +17,7 @@ from prunenas.architecture.source import (
     torchvision_models,
 )
 from prunenas.architecture.space import Space
+from prunenas.architecture.sparsity import masked_weights, with_masks
 from prunenas.architecture.tracing import trace
 from prunenas.architecture.value import Architecture, Layer
 
@@ -24,17 +27,25 @@ __all__ = [
     "ChannelGroup",
     "ChannelSelection",
     "FrozenGroup",
+    "Granularity",
     "Layer",
+    "Mask",
     "Slice",
     "Space",
     "build",
     "check_source",
     "count_flops",
+    "drop",
     "fill_arguments",
+    "masked",
+    "masked_weights",
     "needs_trust",
     "own_models",
+    "pack",
     "timm_input",
     "timm_models",
     "torchvision_models",
     "trace",
+    "unpack",
+    "with_masks",
 ]

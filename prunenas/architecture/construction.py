@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prunenas.architecture.masking import draw_sparse, put_on
 from prunenas.architecture.removal import remove
 from prunenas.architecture.selection import ChannelSelection
 from prunenas.architecture.source import Constructor, constructor
@@ -104,6 +105,8 @@ def build(architecture: Architecture, *, seed: int | None = None, trust: bool = 
             the global generator.
         trust: Whether a source ``package.module:callable`` may be imported.
 
+    Masked convolutions are drawn for the weights that are left; see ``masking``.
+
     Returns:
         The network on the CPU in training mode.
 
@@ -132,6 +135,9 @@ def realise(make: Constructor, architecture: Architecture, device: str | None = 
         index.copy_(torch.tensor(kept, device=index.device))
     for modules in architecture.removed.values():
         remove(network, modules)
+    if architecture.masks and device is None:
+        put_on(network, {name: mask.tensor() for name, mask in architecture.masks.items()})
+        draw_sparse(network)
     return network.train()
 
 

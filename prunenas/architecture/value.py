@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
+from prunenas.architecture.masks import Mask
 from prunenas.errors import ExportError
 
 LAYER_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -57,14 +58,16 @@ class Architecture:
         input_shape: ``(C, H, W)`` of one input, without the batch.
         widths: Channels left in each channel group, by the group's name.
         layers: Sizes of all layers in the order in which the constructor makes them.
-        flops: Fused multiply-adds of one input in convolutions, linear layers and matrix products.
-        params: Number of trainable parameters.
+        flops: Fused multiply-adds of one input in convolutions, linear layers and matrix products,
+            those of masked weights left out.
+        params: Number of trainable parameters, masked weights left out.
         selections: For channel selection layers by name, the ascending indices of the channels
             that they pass on; a layer without an entry passes evenly spaced ones on.
         removed: Residual branches that are taken out, by name: the modules that made them, in the
             order of the forward pass. ``widths`` has no entry for what lived in them alone.
         tensors: Shapes of parameters and buffers that no layer holds but that follow a channel
             group (ConvNeXt's layer scales), by name.
+        masks: Which weights there are at all, by the name of a layer's weight.
     """
 
     source: str
@@ -77,10 +80,11 @@ class Architecture:
     selections: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     removed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    masks: Mapping[str, Mask] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Copies nobody else holds, and read-only.
-        for name in ("arguments", "widths", "selections", "removed", "tensors"):
+        for name in ("arguments", "widths", "selections", "removed", "tensors", "masks"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @cached_property
@@ -88,6 +92,8 @@ class Architecture:
         """16 hexadecimal characters of the SHA-256 of everything but ``flops`` and ``params``."""
         plain = self.to_dict()
         del plain["flops"], plain["params"]
+        for mask in plain.get("masks", {}).values():
+            del mask["uses"], mask["kept"]  # they follow from the rest
         text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -98,18 +104,51 @@ class Architecture:
         return hash(self.digest)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Architecture.from_dict, (self.to_dict(),)  # mapping proxies can't be pickled
+        return _read, (self.to_dict(), self.bits())  # mapping proxies can't be pickled
+
+    @property
+    def whole_flops(self) -> int:
+        """Multiply-adds with masked weights counted too: what fvcore counts of the network."""
+        gone = sum(mask.uses * (mask.total - mask.weights) for mask in self.masks.values())
+        return self.flops + gone
+
+    @property
+    def whole_params(self) -> int:
+        """Number of trainable parameters with masked weights counted too."""
+        return self.params + sum(mask.total - mask.weights for mask in self.masks.values())
+
+    @property
+    def density(self) -> float:
+        """Share of the weights of masked layers that are kept, in (0, 1]; 1 without masks."""
+        total = sum(mask.total for mask in self.masks.values())
+        return sum(mask.weights for mask in self.masks.values()) / total if total else 1.0
+
+    def bits(self) -> dict[str, bytes]:
+        """The masks' bits by the weight's name, as far as they are known; see ``Mask``."""
+        return {name: mask.bits for name, mask in self.masks.items() if mask.bits is not None}
+
+    def with_bits(self, bits: Mapping[str, bytes]) -> "Architecture":
+        """The same architecture with its masks' bits, which ``to_dict`` leaves out.
+
+        Raises:
+            ExportError: Bits are missing, or not those of these masks.
+        """
+        if missing := sorted(self.masks.keys() - bits.keys()):
+            raise ExportError(f"masks are incomplete: {', '.join(missing)} are missing")
+        masks = {name: mask.with_bits(bits[name]) for name, mask in self.masks.items()}
+        return replace(self, masks=masks)
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict for JSON or YAML; layers are ``[name, kind, size, ...]``.
 
-        ``selections``, ``removed`` and ``tensors`` are there only where they say something, so
-        that digests from before there were any hold.
+        ``selections``, ``removed``, ``tensors`` and ``masks`` are there only where they say
+        something, so that digests from before there were any hold. Masks are without their bits.
         """
         optional: dict[str, Any] = {
             "selections": {name: list(kept) for name, kept in self.selections.items()},
             "removed": {name: list(modules) for name, modules in self.removed.items()},
             "tensors": {name: list(shape) for name, shape in self.tensors.items()},
+            "masks": {name: mask.to_dict() for name, mask in self.masks.items()},
         }
         return {
             "source": self.source,
@@ -132,7 +171,7 @@ class Architecture:
         if not isinstance(plain, Mapping):
             raise ExportError(f"an architecture must be a mapping, but got {_short(plain)}")
         keys = {"source", "arguments", "input_shape", "widths", "layers", "flops", "params"}
-        given = set(plain) - {"selections", "removed", "tensors"}
+        given = set(plain) - {"selections", "removed", "tensors", "masks"}
         if keys != given:
             missing, extra = sorted(keys - given), sorted(map(str, given - keys))
             raise ExportError(
@@ -180,6 +219,7 @@ class Architecture:
             selections=_selections(plain.get("selections", {}), read),
             removed=_removed(plain.get("removed", {})),
             tensors=_tensors(plain.get("tensors", {})),
+            masks=_masks(plain.get("masks", {})),
         )
 
 
@@ -245,6 +285,18 @@ def _tensors(plain: Any) -> dict[str, tuple[int, ...]]:
             shape,
         )
     return {name: tuple(shape) for name, shape in plain.items()}
+
+
+def _masks(plain: Any) -> dict[str, Mask]:
+    law = "masks must map the names of layers' weights to masks"
+    _must(isinstance(plain, Mapping) and len(plain) <= MAX_LAYERS, law, plain)
+    _must(all(isinstance(name, str) for name in plain), law, plain)
+    return {name: Mask.from_dict(mask) for name, mask in plain.items()}
+
+
+def _read(plain: Mapping[str, Any], bits: Mapping[str, bytes]) -> Architecture:
+    architecture = Architecture.from_dict(plain)
+    return architecture.with_bits(bits) if bits else architecture
 
 
 def _is_list(value: Any) -> bool:

@@ -97,12 +97,11 @@ def export(
     prunenas export quickstart exports --weights --format onnx --register digits --alias best
     prunenas export quickstart exports --all
     """
-    from prunenas.architecture import Architecture
     from prunenas.cli import console, units
     from prunenas.cli.choice import accuracy, choose
     from prunenas.export import Verifier, check_format, write_export
     from prunenas.pictures import widths_picture
-    from prunenas.search import open_study, trained_weights
+    from prunenas.search import open_study, trained_weights, whole_architecture
 
     if sum((bool(trials), flops_ratio is not None, everything)) > 1:
         raise typer.BadParameter("only one of --trial, --flops-ratio and --all makes the choice")
@@ -124,8 +123,7 @@ def export(
     written: list[dict[str, Any]] = []
     with Verifier() as verifier:
         for name, record in chosen:
-            assert record.architecture is not None  # choose() takes complete trials only
-            architecture = Architecture.from_dict(record.architecture)
+            architecture = whole_architecture(view, record)
             folder = write_export(
                 out / name,
                 architecture,

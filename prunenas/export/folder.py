@@ -24,6 +24,7 @@ from prunenas.export.config import (
 from prunenas.export.document import ARCHITECTURE_FILE, architecture_yaml, read_architecture
 from prunenas.export.formats import check_format, write_format
 from prunenas.export.loading import load_config
+from prunenas.export.masks import read_masks, write_masks
 from prunenas.export.preprocessing import pretrained_cfg
 from prunenas.export.safety import examine
 from prunenas.export.staging import staged, write_text
@@ -180,6 +181,9 @@ def _complete(
 ) -> None:
     """Write what follows from a config and weights, and see that all of it loads."""
     architecture = config.architecture
+    if not architecture.bits():  # of an export that is written anew: they lie in the copy
+        architecture = read_masks(staging, architecture)
+    write_masks(staging, architecture)
     network = build(architecture, trust=True)
     if weights is not None:
         path = staging / WEIGHTS_FILE

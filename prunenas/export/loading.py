@@ -9,6 +9,7 @@ from prunenas.architecture import Architecture, build
 from prunenas.errors import ExportError, SourceError
 from prunenas.export.config import CONFIG_FILE, WEIGHTS_FILE, ExportConfig, read_config
 from prunenas.export.document import read_architecture
+from prunenas.export.masks import read_masks
 from prunenas.export.plain import one_line
 from prunenas.export.safety import examine
 from prunenas.export.weights import check_weights, fill
@@ -54,7 +55,7 @@ def load_architecture(path: str | os.PathLike[str], *, trust: bool = False) -> n
     """
     architecture = read_architecture(Path(path))
     _examined(architecture, Path(path), trust)
-    return build(architecture, trust=trust)
+    return build(read_masks(Path(path).parent, architecture), trust=trust)
 
 
 def load_config(folder: Path, config: ExportConfig, *, trust: bool) -> nn.Module:
@@ -63,7 +64,7 @@ def load_config(folder: Path, config: ExportConfig, *, trust: bool) -> nn.Module
     path = folder / WEIGHTS_FILE
     if config.weights_sha256 is not None:
         check_weights(path, config.weights_sha256, bare.state_dict())
-    network = build(config.architecture, trust=trust)
+    network = build(read_masks(folder, config.architecture), trust=trust)
     if config.weights_sha256 is None:
         return network
     fill(network, path)

@@ -70,6 +70,9 @@ def from_pretrained(folder: str | Path | None = None, *, trust: bool = False) ->
     folder = Path(__file__).resolve().parent if folder is None else Path(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     network: nn.Module = build(config["architecture"], trust=trust)
+    masks = config["architecture"].get("masks", {})
+    if masks:
+        mask(network, masks, read_tensors(folder / "masks.safetensors"))
     if config["weights"] is None:
         return network.train()
     path = folder / "model.safetensors"
@@ -165,6 +168,32 @@ def cut(network: nn.Module, name: str, shape: Sequence[int]) -> None:
     """Keep the first entries of a parameter or buffer along each axis, in place."""
     whole = dict(chain(network.named_parameters(), network.named_buffers()))[name]
     whole.data = whole.data[tuple(slice(size) for size in shape)].clone()
+
+
+@torch.no_grad()
+def mask(
+    network: nn.Module, masks: Mapping[str, Mapping[str, Any]], bits: Mapping[str, Tensor]
+) -> None:
+    """Drop the weights that masks drop, and keep the masks beside them as ``weight_mask``.
+
+    A network that is trained further needs them after each step. Convolutions are drawn anew for
+    what is left: variance 2 / n, n the weights that are left for each input channel.
+    """
+    for name, about in masks.items():
+        layer = network.get_submodule(name.rpartition(".")[0])
+        weight = layer.get_parameter("weight")
+        packed = bits[name]
+        if hashlib.sha256(packed.numpy().tobytes()).hexdigest()[:16] != about["digest"]:
+            raise ValueError(f"masks.safetensors: damaged, {name} is not what config.json says")
+        shape = tuple(weight.shape)
+        units = {"weight": shape, "kernel": shape[:2], "filter": shape[:1]}[about["granularity"]]
+        places = torch.arange(7, -1, -1, dtype=torch.uint8)
+        flat = ((packed[:, None] >> places) & 1).bool().flatten()[: prod(units)]
+        keep = flat.reshape(*units, *[1] * (len(shape) - len(units))).expand(shape).contiguous()
+        layer.register_buffer("weight_mask", keep, persistent=False)
+        if isinstance(layer, nn.modules.conv._ConvNd):
+            nn.init.normal_(weight, 0.0, (2 * layer.in_channels / int(keep.sum())) ** 0.5)
+        weight.masked_fill_(~keep, 0.0)
 
 
 class Nothing(nn.Module):

@@ -6,6 +6,7 @@ constructor computes with real tensors all the same is refused where it would be
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from prunenas.architecture import Architecture, count_flops
+from prunenas.architecture import Architecture, count_flops, masked_weights
 from prunenas.architecture.construction import realise
 from prunenas.architecture.source import constructor
 from prunenas.architecture.value import MAX_SIZE
@@ -57,10 +58,11 @@ def examine(architecture: Architecture, *, trust: bool = False) -> nn.Module:
         raise
     except Exception as error:  # removing and selecting may fail in as many ways as networks differ
         raise ExportError(f"the architecture can't be built: {_one_line(error)}") from error
+    _check_masks(architecture, network)
     params = sum(each.numel() for each in network.parameters() if each.requires_grad)
-    if params != architecture.params:
+    if params != architecture.whole_params:
         raise ExportError(
-            f"params must be what the layers hold, {params}, but are {architecture.params}"
+            f"params must be what the layers hold, {params}, but are {architecture.whole_params}"
         )
     held = sum(tensor.numel() for tensor in network.state_dict().values())
     if held > MAX_PARAMS:
@@ -68,6 +70,13 @@ def examine(architecture: Architecture, *, trust: bool = False) -> nn.Module:
     _check_widths(architecture)
     _check_flops(architecture, network, make)
     return network
+
+
+def _check_masks(architecture: Architecture, network: nn.Module) -> None:
+    weights = masked_weights(network)
+    for name, mask in architecture.masks.items():
+        if name not in weights or tuple(weights[name].shape) != mask.shape:
+            raise ExportError(f"a mask must have the shape of a layer's weight, but {name} has not")
 
 
 class _Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own metaclass hook
@@ -146,22 +155,23 @@ def _check_widths(architecture: Architecture) -> None:
 def _check_flops(architecture: Architecture, network: nn.Module, make: Any) -> None:
     shape = architecture.input_shape
     counted = _count_without_memory(network, shape)
-    if counted == architecture.flops:
+    if counted == architecture.whole_flops:
         return
     # fvcore is the counter of record: where the other one can't follow a network, it decides.
     inputs = prod(shape)
     if inputs > _MAX_UNCOUNTED:
         needs = "can't be counted" if counted is None else f"are {counted}"
         raise ExportError(
-            f"flops must be those of one input {shape}, which {needs}, but are {architecture.flops}"
+            f"flops must be those of one input {shape}, which {needs}, "
+            f"but are {architecture.whole_flops}"
         )
     try:
-        counted = count_flops(realise(make, architecture), shape)
+        counted = count_flops(realise(make, replace(architecture, masks={})), shape)
     except Exception as error:
         raise ExportError(f"a network must take its input {shape}: {_one_line(error)}") from error
-    if counted != architecture.flops:
+    if counted != architecture.whole_flops:
         raise ExportError(
-            f"flops must be what fvcore counts, {counted}, but are {architecture.flops}"
+            f"flops must be what fvcore counts, {counted}, but are {architecture.whole_flops}"
         )
 
 

@@ -103,12 +103,12 @@ class Verifier:
             raise ExportError(f"it does not load in a fresh process: {answer['error']}")
         shapes = {name: list(value.shape) for name, value in network.state_dict().items()}
         _same("shapes", answer["shapes"], shapes)
-        if answer["flops"] != architecture.flops:
+        if answer["flops"] != architecture.whole_flops:
             raise ExportError(
                 f"an architecture's flops must be what fvcore counts, {answer['flops']}, "
-                f"but are {architecture.flops}"
+                f"but are {architecture.whole_flops}"
             )
-        _same("params", answer["params"], architecture.params)
+        _same("params", answer["params"], architecture.whole_params)
         found: dict[str, float] = answer["differences"]
         for file, difference in found.items():
             if not difference <= TOLERANCES[file]:

@@ -7,12 +7,16 @@ A method is one file here and one line in `METHODS`; the conformance tests
 from prunenas.methods._base import Derivation, Inheritance, Method, groups_of
 from prunenas.methods.channel_regression import ChannelRegression
 from prunenas.methods.dense import Dense, Trained
+from prunenas.methods.drop_pruning import DropPruning
 from prunenas.methods.fpgm import FPGM
+from prunenas.methods.gibbs import Gibbs
 from prunenas.methods.group_norm import GroupNorm
 from prunenas.methods.l1_norm import L1Norm
+from prunenas.methods.magnitude import Magnitude
 from prunenas.methods.netadapt import NetAdapt
 from prunenas.methods.network_slimming import NetworkSlimming
 from prunenas.methods.random import Random
+from prunenas.methods.random_sparse import RandomSparse
 from prunenas.methods.soft_filter_pruning import SoftFilterPruning
 from prunenas.methods.sparse_structure import SparseStructure
 from prunenas.methods.taylor import Taylor
@@ -34,6 +38,10 @@ METHODS: dict[str, type[Method]] = {
     "taylor": Taylor,
     "group_norm": GroupNorm,
     "netadapt": NetAdapt,
+    "magnitude": Magnitude,
+    "random_sparse": RandomSparse,
+    "gibbs": Gibbs,
+    "drop_pruning": DropPruning,
 }
 """Every method by its name in study files."""
 

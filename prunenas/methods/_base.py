@@ -24,6 +24,8 @@ from prunenas.architecture import Architecture, ChannelGroup, FrozenGroup, Space
 from prunenas.errors import MethodError, WidthError, unknown
 from prunenas.methods.dense import Dense
 
+Granular = Literal["channel", "block", "weight"]
+
 
 @dataclass(frozen=True)
 class Inheritance:
@@ -85,7 +87,7 @@ class Method(BaseModel):
 
     kind: ClassVar[Literal["predefined", "automatic"]]
     takes_ratios: ClassVar[bool]
-    granularity: ClassVar[Literal["channel", "block"]]
+    granularity: ClassVar[Granular]
     source: ClassVar[str]
 
     whole: tuple[str, ...] = Field(

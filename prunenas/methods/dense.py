@@ -122,6 +122,47 @@ class Dense:
         validation = Metrics(loss=entry.meta["loss"], accuracy=entry.meta["accuracy"])
         return Trained(dict(entry.tensors), validation, entry.meta["seconds"])
 
+    def weights_at(self, epoch: int) -> dict[str, Tensor]:
+        """Return what the plain training's state dict is after so many epochs, on the CPU.
+
+        The first of them are done again where they have to be, by the whole training's schedule.
+
+        Args:
+            epoch: 0 for the weights that it begins with, less than the recipe's epochs.
+
+        Raises:
+            TrainingError: The training can't go on, with its reason.
+        """
+        network = self.network()
+        if epoch == 0:
+            return {name: value.clone() for name, value in network.state_dict().items()}
+        name = self.key({"after": epoch})
+        with self.cache.lock(KIND, name):
+            entry = self.cache.get(KIND, name)
+            if entry is not None:
+                return dict(entry.tensors)
+            tell = self._reporter(f"dense network, {epoch} epochs")
+
+            def report(metrics: EpochMetrics) -> bool:
+                tell(metrics)
+                return metrics.epoch >= epoch
+
+            checkpoint = self.cache.unfinished(KIND, name)
+            train(
+                network,
+                self.data,
+                self.recipe,
+                seed=self.seed,
+                device=self.device,
+                report=report,
+                checkpoint=checkpoint,
+            )
+            state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+            about = f"dense network {self.space.dense.source} after {epoch} epochs"
+            self.cache.keep(KIND, name, state, {"about": about})
+            checkpoint.unlink(missing_ok=True)
+            return state
+
     def accuracy(self) -> float | None:
         """Return the plain dense network's validation accuracy, or ``None`` before it is trained.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from prunenas.architecture import Architecture
 from prunenas.cache import Cache
 from prunenas.data import Data, load
-from prunenas.errors import DataError
+from prunenas.errors import DataError, TrainingError
 from prunenas.training import Recipe
 from prunenas.version import __version__
 
@@ -34,6 +34,14 @@ class Plan:
     recipe: Recipe
     seed: int
     device: torch.device
+
+    def __post_init__(self) -> None:
+        if self.recipe.initial != "fresh":
+            raise TrainingError(
+                "no dense network",
+                f"initial: {self.recipe.initial} takes the dense network's weights, which only a "
+                "study has. Give initial: fresh",
+            )
 
     @property
     def epochs(self) -> int:

@@ -4,7 +4,7 @@ from prunenas.search.engine import Labour, run_study
 from prunenas.search.events import Event
 from prunenas.search.ledger import names, read_study
 from prunenas.search.projection import track_study
-from prunenas.search.replay import trained_weights
+from prunenas.search.replay import trained_weights, whole_architecture
 from prunenas.search.samplers import SAMPLERS
 from prunenas.search.view import StudyView
 
@@ -18,6 +18,7 @@ __all__ = [
     "run_study",
     "track_study",
     "trained_weights",
+    "whole_architecture",
 ]
 
 list_studies = names

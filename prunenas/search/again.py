@@ -6,17 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-
-from prunenas.architecture import Architecture, build
-from prunenas.data import Data
+from prunenas.architecture import Architecture
 from prunenas.errors import DataError, PrunenasError, TrainingError, refuse_to_hide_ctrl_c
+from prunenas.methods import Dense
 from prunenas.search.repeats import Repeat, seeds
 from prunenas.search.view import StudyView
-from prunenas.spec import Study
 from prunenas.training import EpochMetrics
-from prunenas.training.shared import Job, Trainings
-from prunenas.trial import halted
+from prunenas.training.shared import Trainings
+from prunenas.trial import halted, job_of
 
 
 @dataclass(frozen=True)
@@ -79,9 +76,7 @@ def missing(view: StudyView) -> list[Again]:
 
 def train_again(
     again: Again,
-    study: Study,
-    data: Data,
-    device: torch.device,
+    dense: Dense,
     trainings: Trainings,
     checkpoint: Path,
     report: Callable[[EpochMetrics], None],
@@ -90,9 +85,7 @@ def train_again(
 
     Args:
         again: Which one.
-        study: How its networks are trained.
-        data: What they are trained and judged on.
-        device: Where.
+        dense: The dense network, whose data, recipe and device are the training's.
         trainings: Where trainings are shared; the result is stored under (architecture, seed).
         checkpoint: Where the training is kept if it is not shared; see ``training.train``.
         report: Told of each epoch.
@@ -109,16 +102,7 @@ def train_again(
         done = metrics.epoch
         report(metrics)
 
-    job = Job(
-        architecture=again.architecture,
-        # Trusted, and counted by fvcore: its trial has built it.
-        make=lambda: build(again.architecture, seed=again.seed, trust=True),
-        data=data,
-        recipe=study.train,
-        epochs=again.epochs,
-        seed=again.seed,
-        device=device,
-    )
+    job = job_of(again.architecture, dense, epochs=again.epochs, seed=again.seed)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     try:
         shared = trainings.train(job, trial=again.number, report=tell, checkpoint=checkpoint)

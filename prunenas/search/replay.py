@@ -4,17 +4,36 @@ from pathlib import Path
 
 from torch import Tensor
 
-from prunenas.architecture import Architecture, build
+from prunenas.architecture import Architecture
 from prunenas.cache import Cache
 from prunenas.data import load
 from prunenas.errors import StudyError
+from prunenas.methods import Dense
 from prunenas.places import HOME
+from prunenas.search.masks import Masks
 from prunenas.search.view import StudyView
 from prunenas.search.weights import Weights
-from prunenas.search.workshop import device_named
+from prunenas.search.workshop import device_named, trace_study
 from prunenas.spec import Study
-from prunenas.training.shared import Job, Trainings
-from prunenas.trial import Record
+from prunenas.training.shared import Trainings
+from prunenas.trial import Record, job_of
+
+
+def whole_architecture(view: StudyView, record: Record, home: Path = HOME) -> Architecture:
+    """A trial's architecture with its masks, where it has any.
+
+    Args:
+        view: The study.
+        record: One of its trials that has an architecture.
+        home: The folder that the study kept its masks in.
+
+    Raises:
+        StudyError: The trial has no architecture, or its masks are not there.
+    """
+    if record.architecture is None:
+        raise StudyError(f"trial {record.number} of {view.name!r} has no architecture")
+    architecture = Architecture.from_dict(record.architecture)
+    return Masks(home / "masks", view.identity).whole(architecture)
 
 
 def trained_weights(
@@ -42,17 +61,17 @@ def trained_weights(
         raise StudyError(f"trial {record.number} of {view.name!r} is {record.state}: no weights")
     study = Study.model_validate(view.settings)
     chosen = device_named(device)
-    architecture, seed = Architecture.from_dict(record.architecture), record.seeds["training"]
-    job = Job(
-        architecture=architecture,
-        make=lambda: build(architecture, seed=seed, trust=True),
-        data=load(**study.data.model_dump(), device=chosen),
-        recipe=study.train,
-        epochs=record.epochs,
-        seed=seed,
+    architecture, seed = whole_architecture(view, record, home), record.seeds["training"]
+    data, cache = load(**study.data.model_dump(), device=chosen), Cache(home / "cache")
+    dense = Dense(
+        trace_study(study, data),
+        data,
+        study.train,
+        cache,
+        seed=study.search.seed,
         device=chosen,
     )
-    trainings = Trainings(Cache(home / "cache"), view.name, view.identity)
-    shared = trainings.train(job, trial=record.number)
+    job = job_of(architecture, dense, epochs=record.epochs, seed=seed)
+    shared = Trainings(cache, view.name, view.identity).train(job, trial=record.number)
     assert shared.weights is not None  # nobody has said stop
     return shared.weights

@@ -15,6 +15,7 @@ from prunenas.errors import StudyError
 from prunenas.methods import Dense
 from prunenas.search.again import Again, train_again
 from prunenas.search.events import DenseEpoch, Event, RepeatEpoch, TrialEpoch, TrialStarted
+from prunenas.search.masks import Masks
 from prunenas.search.stoppers import Curve, epoch_at
 from prunenas.search.tasks import Done, Repeated, Task, Tried, Try
 from prunenas.search.weights import Weights
@@ -51,6 +52,10 @@ class Place:
     def weights(self) -> Weights:
         """The weights of the study's front."""
         return Weights(self.home / "weights", self.identity)
+
+    def masks(self) -> Masks:
+        """The masks of the study's trials."""
+        return Masks(self.home / "masks", self.identity)
 
     def clear(self) -> None:
         """Remove what a finished study needs no more."""
@@ -124,14 +129,13 @@ class Workshop:
         return self._try(task) if isinstance(task, Try) else self._again(task)
 
     def _again(self, again: Again) -> Repeated:
+        again = replace(again, architecture=self.place.masks().whole(again.architecture))
         checkpoint = self.place.checkpoints / f"repeat-{again.number}-{again.seed}.pt"
 
         def report(metrics: EpochMetrics) -> None:
             self.watch(RepeatEpoch(again, metrics.epoch, metrics.validation.accuracy))
 
-        repeat = train_again(
-            again, self.study, self.data, self.device, self.trainings, checkpoint, report
-        )
+        repeat = train_again(again, self.dense, self.trainings, checkpoint, report)
         checkpoint.unlink(missing_ok=True)
         return Repeated(again, repeat)
 
@@ -139,10 +143,15 @@ class Workshop:
         candidate = task.candidate
         checkpoint = self.place.checkpoints / f"{candidate.number}.pt"
         telling = _Telling(self.watch, task, self.space)
+
+        def derived(architecture: Architecture, epochs: int) -> None:
+            self.place.masks().keep(architecture)
+            telling.derived(architecture, epochs)
+
         outcome = run_trial(
             candidate,
             self.dense,
-            derived=telling.derived,
+            derived=derived,
             report=telling.epoch,
             checkpoint=checkpoint,
             trainings=self.trainings,

@@ -168,6 +168,17 @@ class Study(Section):
         return self
 
     @model_validator(mode="after")
+    def _tickets_are_masks(self) -> Self:
+        if self.train.initial != "fresh":
+            for entry in self.methods:
+                if entry.kind.granularity != "weight":
+                    raise ValueError(
+                        f"train.initial: {self.train.initial} is for methods that drop weights, "
+                        f"but {entry.name} takes {entry.kind.granularity}s away"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _sampler_fits(self) -> Self:
         if self.search.sampler == "budgeted" and self.unbudgeted is not None:
             raise ValueError(self.unbudgeted)

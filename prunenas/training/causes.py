@@ -50,6 +50,7 @@ def causes(
         device, precision=recipe.precision, memory_format=recipe.memory_format
     )
     settled = {"protocol", "scratch_b_cap", "epochs", "precision", "memory_format"}
+    settled |= {"initial", "rewind_epochs"}  # a job says itself what it begins with
     return {
         "architecture": architecture.digest,
         "data": data.digest,

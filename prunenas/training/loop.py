@@ -21,6 +21,7 @@ from prunenas.training.health import (
     within_memory,
 )
 from prunenas.training.keeping import Keeper
+from prunenas.training.masks import Masks
 from prunenas.training.metrics import UNKNOWN, EpochMetrics, Metrics, Training
 from prunenas.training.outputs import cross_entropy, hits, logits_of
 from prunenas.training.precision import Numerics
@@ -129,6 +130,7 @@ class _Run:
     keep_best: bool
     optimizer: torch.optim.Optimizer = field(init=False)
     scaler: torch.amp.GradScaler = field(init=False)
+    masks: Masks = field(init=False)
     best: dict[str, Tensor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -141,6 +143,7 @@ class _Run:
     ) -> Training:
         self.network.train()
         curve = self._resume(checkpoint) if checkpoint else []
+        self.masks = Masks(self.network)  # those of a checkpoint, if it has any
         keeper = Keeper(checkpoint, self._identity, written=len(curve))
         stopped = False
         for epoch in curve:  # all of them, even after a "stop": the weights are the last one's
@@ -170,6 +173,7 @@ class _Run:
             train, lr = self._pass(epoch)
         if self.after_epoch is not None:
             self.after_epoch(self.network, epoch + 1)
+            self.masks.changed(self.optimizer)
         if not len(self.data.validation):
             return EpochMetrics(epoch + 1, train, UNKNOWN, lr, time.perf_counter() - started)
         validation, constant = measure(
@@ -223,8 +227,10 @@ class _Run:
         if self.penalty is not None:
             self.scaler.unscale_(self.optimizer)
             self.penalty(self.network, lr)
+        self.masks.silence()
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.masks.drop()
         return loss.detach(), hits(logits, labels)
 
     def _set_lr(self, step: int) -> float:

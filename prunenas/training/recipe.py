@@ -14,6 +14,7 @@ from prunenas.errors import TrainingError, unknown
 
 Protocol = Literal["scratch_e", "scratch_b"]
 Schedule = Literal["step", "cosine", "one_cycle", "constant"]
+Initial = Literal["fresh", "original", "rewound"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 MemoryFormat = Literal["auto", "channels_last", "contiguous"]
 
@@ -45,6 +46,15 @@ class Recipe(BaseModel):
         ge=1,
         description="scratch_b trains for at most this many times `epochs` "
         "(the paper: 2 on ImageNet, none on CIFAR)",
+    )
+    initial: Initial = Field(
+        default="fresh",
+        description="What retraining begins with, for methods that drop weights: fresh random "
+        "weights; the dense network's original ones (a lottery ticket); or those it had after "
+        "`rewind_epochs`",
+    )
+    rewind_epochs: int = Field(
+        default=1, ge=1, strict=True, description="Epochs of the dense network for `rewound`"
     )
     batch_size: int = Field(default=128, ge=2, strict=True, description="Images in one step")
     lr: float = Field(default=0.1, gt=0, description="Highest learning rate of the schedule")
@@ -95,6 +105,10 @@ class Recipe(BaseModel):
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"warmup_epochs must be below epochs ({self.epochs}), but is {self.warmup_epochs:g}"
+            )
+        if self.initial == "rewound" and self.rewind_epochs >= self.epochs:
+            raise ValueError(
+                f"rewind_epochs must be below epochs ({self.epochs}), but is {self.rewind_epochs}"
             )
         if self.warmup_epochs and self.schedule == "one_cycle":
             raise ValueError("one_cycle has a warm-up of its own: leave warmup_epochs at 0")

@@ -1,6 +1,6 @@
 """Trainings from scratch that nobody does twice: not a trial, not a study, not a process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ class Job:
         epochs: How long.
         seed: Of weights, batch order, augmentation and dropout.
         device: Where.
+        initial: JSON values that say which weights ``make`` begins with, where they aren't those
+            that ``seed`` gives.
     """
 
     architecture: Architecture
@@ -56,6 +58,7 @@ class Job:
     epochs: int
     seed: int
     device: torch.device | str
+    initial: Mapping[str, Any] | None = None
 
     def key(self) -> str:
         """What its result is stored under."""
@@ -67,7 +70,8 @@ class Job:
                 epochs=self.epochs,
                 seed=self.seed,
                 device=self.device,
-            )
+            ),
+            **({} if self.initial is None else {"initial": dict(self.initial)}),
         )
 
     def about(self) -> str:
