@@ -107,20 +107,26 @@ def test_magnitude_keeps_the_largest_weights_by_brute_force(scope: str, folder: 
     source = dense("vgg_mini", folder)
     found = derived("magnitude", source, density=0.2, scope=scope, layers="all").architecture
     state = source.state()
-    names = [name for name, value in state.items() if name in found.masks]
+    names = [name for name, value in state.items() if value.dim() > 1]
+    kept = {
+        name: found.masks[name].tensor()
+        if name in found.masks
+        else torch.ones_like(state[name], dtype=torch.bool)
+        for name in names
+    }
     sizes = {name: state[name].abs() for name in names}
     if scope == "global":
         every = torch.cat([sizes[name].flatten() for name in names])
         cut = every.sort(descending=True).values[round(0.2 * len(every)) - 1]
         for name in names:
-            assert torch.equal(found.masks[name].tensor(), sizes[name] >= cut)
+            assert torch.equal(kept[name], sizes[name] >= cut)
         return
     shapes = {name: tuple(state[name].shape) for name in names}
     densities = erk_densities(shapes, 0.2) if scope == "erk" else dict.fromkeys(names, 0.2)
     for name in names:
         count = round(densities[name] * sizes[name].numel())
         cut = sizes[name].flatten().sort(descending=True).values[count - 1]
-        assert torch.equal(found.masks[name].tensor(), sizes[name] >= cut)
+        assert torch.equal(kept[name], sizes[name] >= cut)
 
 
 def test_iterative_magnitude_pruning_never_brings_a_weight_back(tmp_path: Path) -> None:
