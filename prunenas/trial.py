@@ -261,16 +261,13 @@ def job_of(architecture: Architecture, dense: Dense, *, epochs: int, seed: int) 
         seed: Of fresh weights, batch order, augmentation and dropout.
     """
     recipe = dense.recipe
-    if recipe.initial == "fresh":
-        initial = None
-    else:
-        epoch = 0 if recipe.initial == "original" else recipe.rewind_epochs
-        initial = {"dense": dense.key(None), "epoch": epoch}
+    epoch = recipe.rewind_epochs if recipe.initial == "rewound" else 0
+    initial = None if recipe.initial == "fresh" else {"dense": dense.key(None), "epoch": epoch}
 
     def make() -> nn.Module:
         network = _counted(architecture, seed)
         if initial is not None:
-            network.load_state_dict(dense.weights_at(int(initial["epoch"])))
+            network.load_state_dict(dense.weights_at(epoch))
             drop(masked(network))
         return network
 
