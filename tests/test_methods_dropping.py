@@ -1,10 +1,18 @@
 """Steps of drop pruning against their flow equation and their limits."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from prunenas.architecture import masked, trace
+from prunenas.cache import Cache
+from prunenas.data import load
+from prunenas.methods import Dense
 from prunenas.methods._dropping import dropped
+from prunenas.methods.drop_pruning import DropPruning, _Plan, _Target
+from prunenas.training import Recipe
 
 WEIGHTS = 200_000
 
@@ -85,3 +93,37 @@ def test_those_that_are_gone_count_as_the_smallest() -> None:
     after = dropped(sizes, masks, pruned=0.7, away=1.0, back=0.0, together=True, random=random)
     # seven candidates: the five that are gone, and the two smallest of those that are there
     assert after["w"].tolist() == [False, False, True, True, True] + [False] * 5
+
+
+def test_as_many_drop_back_as_coins_say() -> None:
+    """Of n coins with p: n p, within four times sqrt(n p (1 - p))."""
+    random = torch.Generator().manual_seed(0)
+    sizes = {"w": torch.rand(WEIGHTS, generator=random)}
+    masks = {"w": torch.rand(WEIGHTS, generator=random) < 0.3}
+    gone = int((~masks["w"]).sum())
+    after = dropped(sizes, masks, pruned=0.9, away=0.5, back=0.1, together=True, random=random)
+    back = int((~masks["w"] & after["w"]).sum())
+    assert abs(back - 0.1 * gone) < 4 * (gone * 0.1 * 0.9) ** 0.5
+
+
+def test_without_a_certain_last_step_a_training_stays_at_the_fixed_point(tmp_path: Path) -> None:
+    """0.95 to be pruned, at 0.5 away and a constant 0.1 back: 0.7917, weights moving or not."""
+    data = load("digits")
+    space = trace("lenet_300_100", arguments={"input_size": 8}, input_shape=data.input_shape)
+    recipe = Recipe(epochs=12, batch_size=64, lr=0.05, augment=False)
+    names = tuple(f"classifier.{index}.weight" for index in (0, 2, 4))
+    method = DropPruning(steps=1000, decay=False, layers="all", scope="global")
+    plan = _Plan(method, names, _Target(0.05, None, {}), seed=0)
+    shares = []
+
+    def after_epoch(network: nn.Module, epoch: int) -> None:
+        plan.after_epoch(network, epoch)
+        masks = [mask for _, mask in masked(network)]
+        kept = sum(int(mask.sum()) for mask in masks)
+        shares.append(1 - kept / sum(mask.numel() for mask in masks))
+
+    trained = Dense(space, data, recipe, Cache(tmp_path)).train(
+        prepare=plan.begin, after_epoch=after_epoch, key={"without": "an end"}
+    )
+    assert shares[-1] == pytest.approx(0.95 * 0.5 / 0.6, abs=0.01)
+    assert trained.validation.accuracy > 0.8
