@@ -63,7 +63,7 @@ from prunenas.methods._weight_level import (
     unit_scores,
     unit_size,
 )
-from prunenas.methods.dense import Dense
+from prunenas.methods.dense import Dense, Trained
 
 _IMAGES = 64  # on which constants are measured, and what folding them changes
 
@@ -105,7 +105,7 @@ class Gibbs(Method):
     absolute: bool = Field(
         False,
         strict=True,
-        description="Whether beta is that of the squares themselves, as in the authors' code.",
+        description="Whether squares and coupling are taken as they are, as in the authors' code.",
         json_schema_extra={"search": {"choices": [False, True]}},
     )
     narrow: bool = Field(
@@ -139,15 +139,34 @@ class Gibbs(Method):
         space = dense.space
         weights = self._taking_part(space, dense.network())
         density = self.density if flops is None else self._fitting(space, weights, flops, narrow)
+        trained = self._train(dense, weights, density)
+        state = plain_state(trained.state)
+        learned = {name: state[name] for name in weights}
+        notes = {
+            "convergence": self._convergence(dense, learned, density),
+            "gibbs_accuracy": trained.validation.accuracy,
+        }
+        if narrow and flops is not None:
+            density = self._fitting(space, learned, flops, narrow)
+        keep = _above(_squares(learned, self.unit), density)
+        kept = sum(int(keep[name].sum()) * unit_size(learned[name], self.unit) for name in keep)
+        notes["density"] = kept / sum(each.numel() for each in learned.values())
+        masked = sparse_architecture(space, keep, self.unit)
+        state = dropped_state(state, masked.masks)
+        if narrow:
+            return _narrow(dense, masked, narrowed(space, keep), state, notes)
+        return Derivation(masked, notes=notes, inherit=lambda: Inheritance({}, state))
+
+    def _train(self, dense: Dense, weights: Collection[str], density: float) -> Trained:
+        """Train the dense network under drawn masks."""
         names = [name.removesuffix(".weight") for name in weights]
-        epochs = dense.recipe.epochs
-        last = max(1, round(self.anneal * epochs))
+        last = self._last(dense)
 
         def prepare(network: nn.Module) -> None:
             put_on(network, names, self.unit, density, relative=not self.absolute)
             cool(network, beta_at(self.unit, 0, last))
 
-        trained = dense.train(
+        return dense.train(
             prepare=prepare,
             after_epoch=lambda network, done: cool(network, beta_at(self.unit, done, last)),
             key={
@@ -159,24 +178,16 @@ class Gibbs(Method):
             },
             what=f"gibbs (density {density:.2g})",
         )
-        state = plain_state(trained.state)
-        learned = {name: state[name] for name in weights}
+
+    def _last(self, dense: Dense) -> int:
+        """How many epochs beta rises in."""
+        return max(1, round(self.anneal * dense.recipe.epochs))
+
+    def _convergence(self, dense: Dense, learned: Mapping[str, Tensor], density: float) -> float:
+        """How far draws of the last epoch are from the result; see the module's header."""
         drawing = Drawing(self.unit, density, relative=not self.absolute)
-        beta = beta_at(self.unit, epochs - 1, last)
-        notes = {
-            "convergence": max(disagreement(drawing, each, beta) for each in learned.values()),
-            "gibbs_accuracy": trained.validation.accuracy,
-        }
-        if narrow and flops is not None:
-            density = self._fitting(space, learned, flops, narrow)
-        keep = _above(self._squares(learned), density)
-        kept = sum(int(keep[name].sum()) * unit_size(learned[name], self.unit) for name in keep)
-        notes["density"] = kept / sum(each.numel() for each in learned.values())
-        dense_masked = sparse_architecture(space, keep, self.unit)
-        state = dropped_state(state, dense_masked.masks)
-        if narrow:
-            return _narrow(dense, dense_masked, narrowed(space, keep), state, notes)
-        return Derivation(dense_masked, notes=notes, inherit=lambda: Inheritance({}, state))
+        beta = beta_at(self.unit, dense.recipe.epochs - 1, self._last(dense))
+        return max(disagreement(drawing, each, beta) for each in learned.values())
 
     def _taking_part(self, space: Space, network: nn.Module) -> dict[str, Tensor]:
         """All convolutions' weights but the first one's in the forward pass."""
@@ -187,10 +198,6 @@ class Gibbs(Method):
         )
         return {name: weight for name, weight in found.items() if name != first} or found
 
-    def _squares(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Each unit's mean square."""
-        return unit_scores({name: each.square() for name, each in weights.items()}, self.unit)
-
     def _fitting(
         self, space: Space, weights: Mapping[str, Tensor], flops: int, narrow: bool
     ) -> float:
@@ -198,7 +205,7 @@ class Gibbs(Method):
 
         With ``narrow`` it depends on the weights, in residual streams; else on their number.
         """
-        squares = self._squares(weights) if narrow else {}
+        squares = _squares(weights, self.unit) if narrow else {}
         costs = costs_of(space, weights, self.unit)
         units = {name: each.numel() // unit_size(each, self.unit) for name, each in weights.items()}
 
@@ -215,6 +222,11 @@ class Gibbs(Method):
                 f"least, but the budget is {flops:,}"
             )
         return found
+
+
+def _squares(weights: Mapping[str, Tensor], unit: Unit) -> dict[str, Tensor]:
+    """Each unit's mean square."""
+    return unit_scores({name: each.square() for name, each in weights.items()}, unit)
 
 
 def _above(squares: Mapping[str, Tensor], density: float) -> dict[str, Tensor]:
