@@ -38,16 +38,6 @@ class Narrowing:
         return with_masks(space, architecture, network, self.masks, "filter")
 
 
-def whole(space: Space, keep: Mapping[str, Tensor]) -> Narrowing:
-    """Return the masks as they are, all channels left.
-
-    Args:
-        space: Of the dense network.
-        keep: Which filters are on, by the name of a layer's weight, bool of shape ``(out,)``.
-    """
-    return Narrowing({}, keep, _flops(space, {}, keep))
-
-
 def narrowed(space: Space, keep: Mapping[str, Tensor]) -> Narrowing:
     """Return what is left when channels go that no layer makes.
 
@@ -57,7 +47,7 @@ def narrowed(space: Space, keep: Mapping[str, Tensor]) -> Narrowing:
 
     Args:
         space: Of the dense network.
-        keep: See `whole`.
+        keep: Which filters are on, by the name of a layer's weight, bool of shape ``(out,)``.
     """
     kept: dict[str, Tensor] = {}
     rows = {name: torch.ones_like(mask) for name, mask in keep.items()}
