@@ -14,6 +14,7 @@ from prunenas.methods._gibbs import (
     draw_filters,
     draw_kernels,
     draw_weights,
+    enough,
     first_half,
     kept_units,
     off_probability,
@@ -235,6 +236,28 @@ def test_a_filter_of_one_weight_stays_what_its_norm_says() -> None:
     field = torch.zeros(1000, 1, 1, 1)
     drawn = draw_filters(field, 1e-3, 1.0, start, 2, torch.Generator().manual_seed(0))
     assert torch.equal(drawn.flatten(), start)
+
+
+@pytest.mark.parametrize(("strength", "one", "other"), [(0.003, 72, 72), (0.1, 9, 18), (0.2, 3, 6)])
+def test_after_enough_sweeps_the_start_is_forgotten(strength: float, one: int, other: int) -> None:
+    sweeps, number = int(enough(strength, one, other)), 3000
+    assert 1 < sweeps < 50
+    field = 0.05 * torch.randn(one + other, generator=torch.Generator().manual_seed(7))
+
+    def draw(on: bool, sweeps: int) -> Tensor:
+        numbers = torch.rand(
+            number, sweeps, one + other, generator=torch.Generator().manual_seed(0)
+        )
+        start = torch.full((number,), on)
+        return _gibbs._sweep(field.repeat(number, 1), one, 1.0, strength, start, numbers)
+
+    assert torch.equal(draw(True, sweeps), draw(False, sweeps))
+    assert not torch.equal(draw(True, 1), draw(False, 1))
+
+
+def test_a_strong_coupling_may_remember_its_start_for_ever() -> None:
+    assert enough(2 / 72, 72, 72) == math.inf
+    assert enough(0.0, 5, 5) == 1
 
 
 @pytest.mark.parametrize("unit", ["weight", "kernel", "filter"])

@@ -19,7 +19,7 @@ Layers are worked out piece by piece, which bounds the memory and changes no dra
 decide a weight, a kernel or a filter follow one another.
 """
 
-from math import ceil
+from math import ceil, inf, log
 
 import torch
 from torch import Tensor
@@ -155,7 +155,7 @@ def draw_filters(
         beta: Inverse temperature.
         coupling: c, at least 0.
         start: Bool of shape ``(out,)``: filters whose second half starts on.
-        sweeps: How often both halves are drawn, at least 1.
+        sweeps: How often both halves are drawn, at least 1; less often where `enough` says so.
         random: On the CPU; None for the global one.
     """
     flat, half = field.flatten(1), first_half(field.shape)
@@ -166,6 +166,7 @@ def draw_filters(
     pull = torch.where(start, flat.max(dim=1).values, -flat.min(dim=1).values)
     firm = coupling * min(half, flat.shape[1] - half) - pull
     left = (beta * firm <= _CERTAIN).nonzero().flatten()
+    sweeps = int(min(sweeps, enough(beta * coupling, half, flat.shape[1] - half)))
     for part in torch.split(left, max(1, CHUNK // (sweeps * flat.shape[1]))):
         if len(part):
             own = flat[part]
@@ -182,6 +183,25 @@ def first_half(shape: tuple[int, ...]) -> int:
     """
     places = torch.Size(shape[2:]).numel()
     return shape[1] // 2 * places if shape[1] > 1 else places // 2
+
+
+def enough(strength: float, one: int, other: int) -> int | float:
+    """Return after how many sweeps a filter has forgotten its start; infinity where it may never.
+
+    Two chains drawn from the same numbers differ after a sweep at ``one other (beta c / 2)^2`` of
+    the weights of before at most, in expectation: a weight moves the sum S by 2, and that each of
+    the other half's chances by ``beta c / 2`` at most, the steepest slope of the sigmoid being 1/4
+    (Dobrushin's condition). Enough is where less than one weight in a million such filters differs.
+
+    Args:
+        strength: ``beta c``.
+        one: Weights in one half.
+        other: Weights in the other.
+    """
+    shrinks = one * other * (strength / 2) ** 2
+    if shrinks >= 1:
+        return inf
+    return max(1, ceil(log(1e-6 / (one + other)) / log(shrinks))) if shrinks > 0 else 1
 
 
 def _sweep(
