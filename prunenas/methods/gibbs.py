@@ -9,27 +9,31 @@ percentile of the layer's squared weights (or kernels' or filters' mean squares)
 
 ``unit`` says what goes as one. The result is the mask of those at or above the threshold, ``beta``
 at infinity. In the notes ``convergence`` is the share of weights at which a mask drawn at the last
-beta differs from it, of the layer where it is largest: 0.5 where draws are a coin's, 0 where they
-have become certain. ``narrow`` turns filters that are off into fewer channels; what those passed on
-is folded into the layers that read them (see ``_folding``), and ``folding_error`` is what that
-changes, the largest difference of a logit over the largest logit. Residual streams that a layer
-still writes to, of which the first is one, keep their channels, and filters their masks.
+beta differs from it, of the layer where that is largest: 0.5 where draws are a coin's, 0 where they
+have become certain.
+
+``narrow`` turns filters that are off into fewer channels. A channel of a residual stream goes if
+all layers that write to it have it off; else, and wherever a layer that takes no part writes to it,
+its filters stay under masks, ``filters_masked`` of them. What the channels passed on is folded into
+the layers that read them (see ``_folding``); ``folding_error`` is what that changes, the largest
+difference of a logit on training images over the largest logit. A network that pads its maps has
+some.
 
 As in the paper the first convolution stays whole, unless there is no other.
 
 Differs from the paper: the optimiser is the study's, SGD, where the authors' code takes Adam. What
-hardens is the product of beta and the spread of ``w^2``, and of beta and a layer's coupling, so
-that the code's constants, right for its 3x3 convolutions of 16 channels, leave a layer of small
-weights random to the end, and the filters of a wide one fixed from the start. Here ``w^2`` is
-scaled to the mean that it has there, 2 / 144, and the coupling so that all weights of a kernel, and
-the halves of a filter, pull as strongly as there; ``absolute: true`` takes both as they are. Of one
-input channel, where the code's first half of a filter is empty, the halves are those of the
-kernel's places; a filter of a single weight is on or off by its size. The schedule's length is a
-share of the epochs, ``anneal``, the code's 128 of 200. Masks are not drawn when the network is
-evaluated: then it is the hard mask's. A FLOPs budget sets the density of all layers; with
-``narrow``, where residual streams have it depend on which filters go, the density is set again
-after the training. All other convolutions take part; the code leaves those outside of residual
-blocks whole. Narrow networks are not in the paper.
+hardens is the product of beta and the spread of ``w^2``, and that of beta and a layer's coupling:
+the code's constants, made for 3x3 convolutions of 16 channels, leave a layer of small weights
+random to the end, and the filters of a wide one fixed from the start. Here ``w^2`` is scaled to the
+mean that it has there, 2 / 144, and the coupling so that the other weights of a kernel, and the
+other half of a filter, pull as strongly as there; ``absolute: true`` takes both as they are. Of one
+input channel, where the code's first half of a filter is empty, the halves are of the kernel's
+places; a filter of a single weight is always the hard mask's. Sweeps end before the code's 50 where
+more would change nothing. The schedule's length is a share of the epochs, ``anneal``, the code's
+128 of 200. Masks are not drawn when the network is evaluated: then it is the hard mask's. A FLOPs
+budget sets the density of all layers; with ``narrow``, where streams let it depend on which filters
+go, it is set once more after the training. All convolutions but the first take part; the code
+leaves those outside of residual blocks whole. Narrow networks are not in the paper.
 """
 
 from collections.abc import Collection, Mapping
