@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from methods_networks import dense
+from methods_networks import dense, space
 from torch import Tensor, nn
 from training_digits import digits
 
-from prunenas.architecture import build
+from prunenas.cache import Cache
+from prunenas.data import load
 from prunenas.methods import METHODS, Dense, Derivation
 from prunenas.methods._gibbs import off_probability, unit_means
 from prunenas.methods._gibbs_layers import (
@@ -23,7 +24,7 @@ from prunenas.methods._gibbs_layers import (
     plain_state,
     put_on,
 )
-from prunenas.training import Recipe
+from prunenas.training import EpochMetrics, Recipe
 
 UNITS: tuple[Unit, ...] = ("weight", "kernel", "filter")
 every_unit = pytest.mark.parametrize("unit", UNITS)
@@ -175,7 +176,7 @@ def derived(source: Dense, *, flops: int | None = None, **settings: Any) -> Deri
 
 @every_unit
 def test_the_result_is_the_hard_mask_of_the_weights_learned(unit: Unit, tmp_path: Path) -> None:
-    source = dense("resnet20_b", tmp_path, recipe=Recipe(epochs=1, batch_size=50, augment=False))
+    source = dense("vgg_mini", tmp_path)
     found = derived(source, unit=unit, density=0.3)
     weights = found.weights()
     assert weights is not None
@@ -193,6 +194,26 @@ def test_the_first_convolution_stays_whole_unless_it_is_the_only_one(tmp_path: P
     assert list(derived(dense("flattened", tmp_path)).architecture.masks) == ["0.0.weight"]
 
 
+@every_unit
+def test_an_interrupted_training_goes_on_to_the_same_masks(unit: Unit, tmp_path: Path) -> None:
+    recipe = Recipe(epochs=3, batch_size=50, lr=0.05, augment=False)
+
+    def interrupt(what: str, metrics: EpochMetrics) -> None:
+        if metrics.epoch == 2:
+            raise KeyboardInterrupt
+
+    broken = dense("grouped", tmp_path / "broken", recipe=recipe, report=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        derived(broken, unit=unit, anneal=0.9)
+    resumed = derived(dense("grouped", tmp_path / "broken", recipe=recipe), unit=unit, anneal=0.9)
+    whole = derived(dense("grouped", tmp_path / "whole", recipe=recipe), unit=unit, anneal=0.9)
+    assert resumed.architecture.digest == whole.architecture.digest
+    assert resumed.notes == whole.notes
+    one, other = resumed.weights() or {}, whole.weights() or {}
+    assert one
+    assert all(torch.equal(one[name], other[name]) for name in other)
+
+
 @pytest.mark.parametrize("unit", ["kernel", "filter"])
 @pytest.mark.parametrize("share", [0.6, 0.3])
 def test_kernels_and_filters_meet_a_budget(unit: str, share: float, tmp_path: Path) -> None:
@@ -205,16 +226,11 @@ def test_kernels_and_filters_meet_a_budget(unit: str, share: float, tmp_path: Pa
 @pytest.mark.slow
 @every_unit
 def test_no_unit_costs_the_accuracy_on_digits(unit: Unit, tmp_path: Path) -> None:
-    from prunenas.cache import Cache
-    from prunenas.data import load
-
     recipe = Recipe(epochs=12, batch_size=32, lr=0.05, augment=False)
-    data = load("digits")
-    source = Dense(dense("vgg_mini", tmp_path).space, data, recipe, Cache(tmp_path), seed=0)
+    source = Dense(space("vgg_mini"), load("digits"), recipe, Cache(tmp_path), seed=0)
     notes = derived(source, unit=unit, density=0.2).notes
     assert notes["convergence"] < 0.02
     assert notes["gibbs_accuracy"] > 0.93
-    assert build(source.space.dense)  # the dense network itself is untouched
 
 
 @pytest.mark.slow

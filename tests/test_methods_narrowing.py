@@ -228,7 +228,7 @@ def test_a_plain_network_has_no_masks_left(tmp_path: Path) -> None:
     assert found.architecture.flops < wide.flops
 
 
-@pytest.mark.parametrize("network", ["vgg_mini", "resnet20", "grouped"])
+@pytest.mark.parametrize("network", ["vgg_mini", "resnet20_b", "grouped"])
 @pytest.mark.parametrize("share", [0.6, 0.3])
 def test_a_budget_is_met_with_the_channels_that_are_left(
     network: str, share: float, tmp_path: Path
