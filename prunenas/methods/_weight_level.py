@@ -85,27 +85,11 @@ def masks_for(
 
     if budget is None:
         return at(density)
-    fits = _largest(lambda share: _cost(at(share), costs) <= budget)
+    fits = largest_share(lambda share: _cost(at(share), costs) <= budget)
     if fits is None:
         least = _cost(at(1e-12), costs)
         raise _too_small(least, budget)
     return at(fits)
-
-
-def share_within(scores: Scores, costs: Mapping[str, int], budget: int) -> float:
-    """Return the largest density, the same for all layers, that a budget allows.
-
-    Raises:
-        BudgetError: One unit of each layer costs more.
-    """
-
-    def cost(share: float) -> int:
-        return _cost(per_layer(scores, dict.fromkeys(scores, share)), costs)
-
-    found = _largest(lambda share: cost(share) <= budget)
-    if found is None:
-        raise _too_small(cost(0.0), budget)
-    return found
 
 
 def per_layer(scores: Scores, densities: Mapping[str, float]) -> dict[str, Tensor]:
@@ -199,8 +183,11 @@ def _too_small(least: int, budget: int) -> BudgetError:
     )
 
 
-def _largest(holds: Callable[[float], bool]) -> float | None:
-    """The largest share in (0, 1] for which something holds that holds for all smaller ones."""
+def largest_share(holds: Callable[[float], bool]) -> float | None:
+    """Return the largest share in (0, 1] for which something holds, None where it does for none.
+
+    It must hold for all smaller ones too.
+    """
     low, high = 1e-12, 1.0
     if holds(high):
         return high
