@@ -4,7 +4,7 @@ from prunenas.architecture.construction import build
 from prunenas.architecture.flops import count_flops
 from prunenas.architecture.groups import Block, ChannelGroup, FrozenGroup
 from prunenas.architecture.inheritance import Slice
-from prunenas.architecture.masking import drop, masked
+from prunenas.architecture.masking import drop, hold, masked
 from prunenas.architecture.masks import Granularity, Mask, pack, unpack
 from prunenas.architecture.selection import ChannelSelection
 from prunenas.architecture.source import (
@@ -37,6 +37,7 @@ __all__ = [
     "count_flops",
     "drop",
     "fill_arguments",
+    "hold",
     "masked",
     "masked_weights",
     "needs_trust",

@@ -110,11 +110,18 @@ class Mask:
         """Return the mask with its bits.
 
         Raises:
-            ExportError: They are not this mask's.
+            ExportError: They are not this mask's, or keep another number than it says.
         """
         if _digest(bits) != self.digest or len(bits) != -(-self.units // 8):
             raise ExportError(
                 f"a mask's bits must have the digest {self.digest}, not {_digest(bits)}"
+            )
+        flat = np.unpackbits(np.frombuffer(bits, dtype=np.uint8))
+        if flat[self.units :].any():
+            raise ExportError(f"a mask of {self.units} bits must fill its last byte with zeros")
+        if (kept := int(np.count_nonzero(flat))) != self.kept:
+            raise ExportError(
+                f"a mask's kept must be what its bits keep, {kept}, but is {self.kept}"
             )
         return replace(self, bits=bits)
 

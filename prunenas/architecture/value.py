@@ -135,7 +135,14 @@ class Architecture:
         """
         if missing := sorted(self.masks.keys() - bits.keys()):
             raise ExportError(f"masks are incomplete: {', '.join(missing)} are missing")
-        masks = {name: mask.with_bits(bits[name]) for name, mask in self.masks.items()}
+        if strange := sorted(bits.keys() - self.masks.keys()):
+            raise ExportError(f"masks must be the architecture's, which has none of {strange[0]}")
+        masks = {}
+        for name, mask in self.masks.items():
+            try:
+                masks[name] = mask.with_bits(bits[name])
+            except ExportError as error:
+                raise ExportError(f"{name}: {error}") from error
         return replace(self, masks=masks)
 
     def to_dict(self) -> dict[str, Any]:

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from prunenas.architecture import build
 from prunenas.cache import Cache
 from prunenas.errors import ExportError
-from prunenas.export import CONFIG_FILE, ExportConfig, read_config, update_export, write_export
+from prunenas.export import (
+    CONFIG_FILE,
+    ExportConfig,
+    examine,
+    read_config,
+    update_export,
+    write_export,
+)
 from prunenas.places import HOME
 from prunenas.retraining.plan import Plan, check_fit
 from prunenas.tracking import SafeTraining, TrainingTracker
@@ -76,6 +83,7 @@ def retrain(
         DataError: The data set does not fit the network.
         TrainingError: The training can't go on, with its reason.
     """
+    examine(plan.architecture, trust=trust)  # before the training, not when it is written
     network = build(plan.architecture, seed=plan.seed, trust=trust)
     check_fit(network, plan.architecture, plan.data, str(folder))
     with Cache(home / "cache").lock(KIND, plan.key):
