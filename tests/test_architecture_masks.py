@@ -9,6 +9,7 @@ from torch import nn
 
 from prunenas.architecture import (
     Architecture,
+    Granularity,
     Mask,
     build,
     count_flops,
@@ -36,10 +37,10 @@ def sparse(density: float = 0.3, *, seed: int = 0) -> Architecture:
 
 
 @pytest.mark.parametrize(("granularity", "dims"), [("weight", 4), ("kernel", 2), ("filter", 1)])
-def test_a_mask_is_read_as_it_was_made(granularity: str, dims: int) -> None:
+def test_a_mask_is_read_as_it_was_made(granularity: Granularity, dims: int) -> None:
     shape = (5, 3, 3, 3)
     keep = torch.rand(shape[:dims], generator=torch.Generator().manual_seed(1)) < 0.5
-    mask = Mask.of(keep, granularity, shape=shape, uses=7)  # type: ignore[arg-type]
+    mask = Mask.of(keep, granularity, shape=shape, uses=7)
     whole = keep.reshape(*shape[:dims], *[1] * (4 - dims)).expand(shape)
     assert torch.equal(mask.tensor(), whole)
     assert mask.weights == int(whole.sum())

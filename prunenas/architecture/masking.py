@@ -7,6 +7,7 @@ handed to others is held instead, see `hold`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +85,8 @@ def hold(network: nn.Module) -> nn.Module:
     """
     for layer in network.modules():
         if isinstance(getattr(layer, BUFFER, None), Tensor):
-            layer.get_parameter("weight").register_hook(_silence(layer))
+            weight: Any = layer.get_parameter("weight")  # torch declares no types of its hooks
+            weight.register_hook(_silence(layer))
     return network
 
 

@@ -91,7 +91,8 @@ def hold(network: nn.Module) -> nn.Module:
     """
     for layer in network.modules():
         if isinstance(getattr(layer, "weight_mask", None), Tensor):
-            layer.get_parameter("weight").register_hook(_silence(layer))
+            weight: Any = layer.get_parameter("weight")  # torch declares no types of its hooks
+            weight.register_hook(_silence(layer))
     return network
 
 
@@ -212,7 +213,9 @@ def mask(
         places = torch.arange(7, -1, -1, dtype=torch.uint8)
         flat = ((packed[:, None] >> places) & 1).bool().flatten()[: prod(units)]
         if (kept := int(flat.sum())) != about["kept"]:
-            raise ValueError(f"the mask of {name} keeps {kept}, but config.json says {about['kept']}")
+            raise ValueError(
+                f"the mask of {name} keeps {kept}, but config.json says {about['kept']}"
+            )
         keep = flat.reshape(*units, *[1] * (len(shape) - len(units))).expand(shape).contiguous()
         layer.register_buffer("weight_mask", keep, persistent=False)
         if isinstance(layer, nn.modules.conv._ConvNd):
@@ -257,7 +260,9 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     for name, layer in network.named_modules():
         keep = getattr(layer, "weight_mask", None)
         if isinstance(keep, Tensor) and layer.get_parameter("weight")[~keep].any():
-            raise ValueError(f"weights that masks drop must be 0, but some of {name}.weight are not")
+            raise ValueError(
+                f"weights that masks drop must be 0, but some of {name}.weight are not"
+            )
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
