@@ -7,7 +7,7 @@ one output channel). A mask is small, one bit for each of these; that a network 
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal, Self, get_args
@@ -93,6 +93,16 @@ class Mask:
         """Share of the weights that are kept, in (0, 1]."""
         return self.kept / self.units
 
+    @property
+    def flops(self) -> int:
+        """Multiply-adds of the weights that are kept, for one input."""
+        return self.uses * self.weights
+
+    @property
+    def whole_flops(self) -> int:
+        """Multiply-adds of all weights: what fvcore counts of the layer."""
+        return self.uses * self.total
+
     def tensor(self) -> Tensor:
         """Return the mask for each weight, bool of shape ``shape``.
 
@@ -162,6 +172,25 @@ class Mask:
         return cls(
             plain["granularity"], tuple(shape), plain["uses"], plain["kept"], plain["digest"]
         )
+
+
+def density_of(plain: Mapping[str, Any] | None) -> float | None:
+    """Return the share of masked layers' weights that an architecture keeps, in (0, 1].
+
+    Args:
+        plain: ``Architecture.to_dict()``, as a record has it; None where none was derived.
+
+    Returns:
+        None where there are no masks.
+    """
+    masks = [Mask.from_dict(each) for each in (plain or {}).get("masks", {}).values()]
+    return share_kept(masks) if masks else None
+
+
+def share_kept(masks: Collection[Mask]) -> float:
+    """Return the share of several layers' weights that their masks keep; 1 where there are none."""
+    total = sum(mask.total for mask in masks)
+    return sum(mask.weights for mask in masks) / total if total else 1.0
 
 
 def pack(bits: Mapping[str, bytes]) -> dict[str, Tensor]:

@@ -26,8 +26,8 @@ from prunenas.export import (
 from prunenas.places import HOME
 from prunenas.retraining.plan import Plan, check_fit
 from prunenas.tracking import SafeTraining, TrainingTracker
-from prunenas.training import EpochMetrics, evaluate, train
-from prunenas.trial import point, versions
+from prunenas.training import EpochMetrics, evaluate, point, train
+from prunenas.trial import versions
 
 KIND = "retraining"  # of the locks and checkpoints
 
@@ -237,6 +237,8 @@ def _ended(plan: Plan, folder: Path, tracker: SafeTraining, training: Mapping[st
         "flops_ratio": plan.flops_ratio,
         "params": plan.architecture.params,
     }
+    if plan.architecture.masks:
+        figures["density"] = plan.architecture.density
     tracker.finish(training, figures, {CONFIG_FILE: (folder / CONFIG_FILE).read_bytes()})
 
 
