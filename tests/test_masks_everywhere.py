@@ -115,8 +115,10 @@ def test_what_people_and_programs_are_told_is_what_the_network_holds(
 def test_mlflow_has_the_density(here: Path) -> None:
     with tracked.reading(f"sqlite:///{here}/mlflow.db") as client:
         experiments = [each.experiment_id for each in client.search_experiments()]
-        runs = client.search_runs(experiments, "tags.`prunenas.state` = 'complete'")
-    (run,) = runs
+        (run,) = client.search_runs(experiments, "tags.`prunenas.state` = 'complete'")
+        files = {each.path for each in client.list_artifacts(run.info.run_id)}
+    assert "densities.png" in files
+    assert "widths.png" not in files
     expected = read_config("weights/best").architecture.density
     assert run.data.metrics["density"] == expected
     assert "density 10.0 %" in run.data.tags["mlflow.note.content"]

@@ -5,7 +5,7 @@ from prunenas.architecture.flops import count_flops
 from prunenas.architecture.groups import Block, ChannelGroup, FrozenGroup
 from prunenas.architecture.inheritance import Slice
 from prunenas.architecture.masking import drop, hold, masked
-from prunenas.architecture.masks import Granularity, Mask, density_of, pack, unpack
+from prunenas.architecture.masks import Granularity, Mask, density_of, pack, unpack, weights_kept
 from prunenas.architecture.selection import ChannelSelection
 from prunenas.architecture.source import (
     check_source,
@@ -49,5 +49,6 @@ __all__ = [
     "torchvision_models",
     "trace",
     "unpack",
+    "weights_kept",
     "with_masks",
 ]

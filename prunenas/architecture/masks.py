@@ -183,8 +183,18 @@ def density_of(plain: Mapping[str, Any] | None) -> float | None:
     Returns:
         None where there are no masks.
     """
-    masks = [Mask.from_dict(each) for each in (plain or {}).get("masks", {}).values()]
-    return share_kept(masks) if masks else None
+    kept = weights_kept(plain or {}).values()
+    return sum(left for left, _ in kept) / sum(total for _, total in kept) if kept else None
+
+
+def weights_kept(plain: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Return how many weights masks keep, and of how many, by the weight's name.
+
+    Args:
+        plain: ``Architecture.to_dict()``.
+    """
+    masks = {name: Mask.from_dict(each) for name, each in plain.get("masks", {}).items()}
+    return {name: (mask.weights, mask.total) for name, mask in masks.items()}
 
 
 def share_kept(masks: Collection[Mask]) -> float:

@@ -160,12 +160,12 @@ def export(
 
 
 def _picture(view: "StudyView", record: "Record", architecture: "Architecture") -> bytes:
+    from prunenas.architecture import weights_kept
     from prunenas.pictures import densities_picture, widths_picture
 
     title = f"trial {record.number}"
     if architecture.masks:
-        kept = {name: (mask.weights, mask.total) for name, mask in architecture.masks.items()}
-        return densities_picture(kept, title=title)
+        return densities_picture(weights_kept(architecture.to_dict()), title=title)
     # Groups that a removed branch took along have no width any more.
     widths = {**dict.fromkeys(view.dense_widths, 0), **architecture.widths}
     return widths_picture(widths, view.dense_widths, title=title)
