@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from random import Random
 from types import ModuleType
 from typing import Any
 
@@ -89,6 +90,13 @@ def test_it_loads_as_it_was_with_prunenas_and_without(
         for name, mask in architecture.masks.items():
             layer = network.get_submodule(name.removesuffix(".weight"))
             assert torch.equal(layer.weight_mask, mask.tensor())
+
+
+def test_whoever_may_read_the_export_may_read_its_masks(exported: dict[str, Path]) -> None:
+    for folder in exported.values():
+        modes = {path.stat().st_mode & 0o444 for path in folder.iterdir()}
+        assert (folder / "masks.safetensors").is_file()
+        assert modes == {folder.stat().st_mode & 0o444}
 
 
 def test_fresh_weights_have_masks_and_the_variance_of_what_is_left(
@@ -374,3 +382,44 @@ def test_other_formats_hold_zeros_where_weights_are_dropped(name: str, folder: P
         gone = ~mask.tensor()
         alike = [value for value in values if value.shape == gone.shape]
         assert any(not value[gone].any() and value[~gone].any() for value in alike)
+
+
+def test_no_damage_passes_for_the_masks_that_were_written(folder: Path) -> None:
+    path, plain = folder / "masks.safetensors", read_config(folder).architecture
+    whole, random, module = path.read_bytes(), Random(0), modeling_of(folder)
+    expected = sparse().bits()
+    figures = json.loads((folder / "config.json").read_text())["architecture"]
+    refused: list[str] = []
+    for _ in range(150):
+        content = bytearray(whole)
+        if random.random() < 0.2:
+            content = content[: random.randrange(len(content))]
+        else:
+            content[random.randrange(len(content))] ^= 1 << random.randrange(8)
+        path.write_bytes(content)
+        try:
+            assert read_masks(folder, plain).bits() == expected
+        except ExportError as error:
+            refused.append(str(error))
+        network = module.build(figures)
+        try:
+            module.mask(network, figures["masks"], module.read_tensors(path))
+        except (ValueError, KeyError, TypeError):
+            continue
+        for name, mask in sparse().masks.items():
+            layer = network.get_submodule(name.removesuffix(".weight"))
+            assert torch.equal(layer.weight_mask, mask.tensor())
+    assert len(refused) > 100
+    assert not any("\n" in line for line in refused)
+
+
+def test_run_as_a_program_it_says_what_is_kept(
+    exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, architecture = exported["kernel"], sparse("kernel")
+    module = modeling_of(folder)
+    monkeypatch.setattr("sys.argv", ["modeling.py"])
+    module.main()
+    told = capsys.readouterr().out
+    assert f"{architecture.whole_params:,} parameters, {architecture.params:,} of them kept" in told
+    assert f"{architecture.flops:,} FLOPs for one input" in told

@@ -294,7 +294,8 @@ def main() -> None:
     with torch.no_grad():
         output = network(torch.zeros(2, *config["input_shape"]))
     shape = "x".join(map(str, config["input_shape"]))
-    print(f"{config['architecture']['source']}: {count:,} parameters")
+    kept = f", {config['params']:,} of them kept" if config["architecture"].get("masks") else ""
+    print(f"{config['architecture']['source']}: {count:,} parameters{kept}")
     print(f"{config['flops']:,} FLOPs for one input of {shape} ({config['flops_unit']})")
     print(f"weights: {'random' if config['weights'] is None else 'as exported'}")
     print(f"a batch of two zeros gives {tuple(output.shape)}")
