@@ -26,7 +26,7 @@ from prunenas.errors import (
     refuse_to_hide_ctrl_c,
 )
 from prunenas.methods import Dense, Method
-from prunenas.training import EpochMetrics, scratch_epochs
+from prunenas.training import EpochMetrics, point, scratch_epochs
 from prunenas.training.shared import Job, Trainings
 from prunenas.version import __version__
 
@@ -329,18 +329,6 @@ def _counted(architecture: Architecture, seed: int) -> nn.Module:
     if counted != architecture.whole_flops:
         raise TraceError(f"fvcore counts {counted:,} FLOPs, not {architecture.whole_flops:,}")
     return network
-
-
-def point(metrics: EpochMetrics) -> dict[str, float]:
-    """An epoch as a record's curve keeps it."""
-    return {
-        "epoch": metrics.epoch,
-        "train_loss": metrics.train.loss,
-        "train_accuracy": metrics.train.accuracy,
-        "validation_loss": metrics.validation.loss,
-        "validation_accuracy": metrics.validation.accuracy,
-        "lr": metrics.lr,
-    }
 
 
 def versions() -> dict[str, str]:

@@ -7,6 +7,25 @@ from prunenas.trial import Record
 
 DENSE_FLOPS = 3_725_952
 ARCHITECTURE = {"source": "vgg_mini"}  # what tables never look into
+MASKED = {  # 30 of 100 weights
+    "source": "vgg_mini",
+    "masks": {
+        "a.weight": {
+            "granularity": "weight",
+            "shape": [10, 8],
+            "uses": 4,
+            "kept": 20,
+            "digest": "0" * 16,
+        },
+        "b.weight": {
+            "granularity": "filter",
+            "shape": [2, 10],
+            "uses": 1,
+            "kept": 1,
+            "digest": "1" * 16,
+        },
+    },
+}
 
 
 def record(number: int, **changes: Any) -> Record:

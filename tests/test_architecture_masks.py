@@ -1,7 +1,9 @@
 """Masks as part of an architecture: values, digests, networks that obey them."""
 
+import hashlib
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,9 +11,11 @@ from torch import nn
 
 from prunenas.architecture import (
     Architecture,
+    Granularity,
     Mask,
     build,
     count_flops,
+    density_of,
     masked,
     masked_weights,
     trace,
@@ -36,10 +40,10 @@ def sparse(density: float = 0.3, *, seed: int = 0) -> Architecture:
 
 
 @pytest.mark.parametrize(("granularity", "dims"), [("weight", 4), ("kernel", 2), ("filter", 1)])
-def test_a_mask_is_read_as_it_was_made(granularity: str, dims: int) -> None:
+def test_a_mask_is_read_as_it_was_made(granularity: Granularity, dims: int) -> None:
     shape = (5, 3, 3, 3)
     keep = torch.rand(shape[:dims], generator=torch.Generator().manual_seed(1)) < 0.5
-    mask = Mask.of(keep, granularity, shape=shape, uses=7)  # type: ignore[arg-type]
+    mask = Mask.of(keep, granularity, shape=shape, uses=7)
     whole = keep.reshape(*shape[:dims], *[1] * (4 - dims)).expand(shape)
     assert torch.equal(mask.tensor(), whole)
     assert mask.weights == int(whole.sum())
@@ -159,3 +163,54 @@ def test_a_mask_that_keeps_all_is_none_and_one_that_keeps_nothing_is_refused() -
         with_masks(SPACE, SPACE.dense, network, keep)
     with pytest.raises(WidthError, match="unknown weight"):
         with_masks(SPACE, SPACE.dense, network, {"nowhere": keep["classifier.weight"]})
+
+
+def test_the_figures_of_a_mask_are_those_of_its_bits() -> None:
+    keep = torch.tensor([[True, False, True], [False, False, True]])
+    mask = Mask.of(keep, "weight", shape=(2, 3), uses=5)
+    assert mask.bits == bytes([0b10100100])
+    assert (mask.flops, mask.whole_flops) == (15, 30)
+    with pytest.raises(ExportError, match="kept must be what its bits keep, 3, but is 2"):
+        replace(mask, kept=2).with_bits(mask.bits)
+    padded = bytes([0b10100101])
+    told = replace(mask, kept=4, digest=hashlib.sha256(padded).hexdigest()[:16])
+    with pytest.raises(ExportError, match="must fill its last byte with zeros"):
+        told.with_bits(padded)
+    with pytest.raises(ValueError, match="must keep a weight at least, but keeps none"):
+        Mask.of(torch.zeros(2, 3, dtype=torch.bool), "weight", shape=(2, 3), uses=5)
+    with pytest.raises(ValueError, match=r"a kernel mask must have shape \(2, 3\), not \(2,\)"):
+        Mask.of(torch.ones(2, dtype=torch.bool), "kernel", shape=(2, 3), uses=5)
+
+
+def test_a_record_says_how_dense_its_architecture_is() -> None:
+    architecture = sparse(0.3)
+    left = total = 0
+    for mask in architecture.masks.values():
+        left, total = left + int(mask.tensor().sum()), total + mask.tensor().numel()
+    assert density_of(json.loads(json.dumps(architecture.to_dict()))) == left / total
+    assert architecture.density == left / total
+    assert density_of(SPACE.dense.to_dict()) is None
+    assert density_of(None) is None
+
+
+class Standardised(nn.Conv2d):
+    """Changes its weight before it is used, as weight standardisation does."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(images, self.weight - self.weight.mean(), self.bias)
+
+
+def test_only_weights_that_a_layer_uses_as_they_are_may_be_masked() -> None:
+    shared = nn.Linear(4, 4)
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3),
+        Standardised(4, 4, 3),
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1)),
+        nn.BatchNorm2d(4),
+        nn.ConvTranspose2d(4, 4, 1),
+        shared,
+        nn.Linear(4, 4),
+    )
+    network.append(nn.Linear(4, 4))
+    network[7].weight = shared.weight
+    assert list(masked_weights(network)) == ["0.weight", "6.weight"]

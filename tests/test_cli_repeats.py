@@ -5,7 +5,7 @@ import pickle
 import re
 
 import pytest
-from cli_samples import ARCHITECTURE, DENSE_FLOPS, record, view
+from cli_samples import ARCHITECTURE, DENSE_FLOPS, MASKED, record, view
 
 from prunenas import Architecture, trace
 from prunenas.cli import repeats
@@ -56,6 +56,15 @@ def test_the_ranking_has_both_scores_and_marks_the_front():
     assert lines[4].startswith("0.8100 ± 0.0100 (2) * 0.8000 373 k 10.0 %")
     assert "– 0.9750 3.73 M 100.0 % 61.0 k dense network –" in lines
     assert "search scores lie 0.0267 ± 0.0273 above the fresh-seed means" in " ".join(lines)
+
+
+def test_the_ranking_tells_the_density_where_there_are_masks():
+    sparse = Repeats(record(3, architecture=MASKED, method="magnitude"), STEADY.trainings)
+    lines = shown(repeats.ranking(finished(sparse, SMALL)))
+    assert "params density method trial" in lines[0]
+    assert "30.0 % magnitude 3" in lines[2]
+    assert lines[3].endswith("– l1_norm 2")
+    assert lines[-1].endswith("61.0 k 100.0 % dense network –")
 
 
 def test_without_enough_seeds_nobody_is_ranked():

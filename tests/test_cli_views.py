@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from cli_samples import DENSE_FLOPS, infeasible, record, view
+from cli_samples import DENSE_FLOPS, MASKED, infeasible, record, view
 
 from prunenas.cli import tables, units
 from prunenas.cli.console import console
@@ -167,6 +167,19 @@ def test_the_front_is_sorted_by_accuracy_and_ties_by_flops(terminal):
     tie = record(5, accuracy=SMALL.accuracy, flops_ratio=0.5)
     lines = drawn(terminal, tables.front([tie, SMALL, FIRST]))
     assert [line.split()[-1] for line in lines[2:]] == ["0", "2", "5"]
+
+
+def test_a_density_is_shown_where_there_are_masks(terminal):
+    sparse = record(7, accuracy=0.99, method="magnitude", architecture=MASKED)
+    study = view(sparse, FIRST, front=(sparse, FIRST))
+    table = tables.front(study.front)
+    table.add_row(*tables.dense_row(study))
+    header, _, first, second, dense = drawn(terminal, table)
+    assert "params   density   method" in header
+    assert "30.0 %   magnitude" in first
+    assert "–   l1_norm" in second
+    assert "100.0 %   dense network" in dense
+    assert "density" not in drawn(terminal, tables.front([FIRST]))[0]
 
 
 def test_a_password_is_never_shown():

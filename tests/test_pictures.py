@@ -11,7 +11,7 @@ import synthetic
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from prunenas.pictures import front_picture, repeats_picture, widths_picture
+from prunenas.pictures import densities_picture, front_picture, repeats_picture, widths_picture
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
 
@@ -71,13 +71,24 @@ def test_trials_without_an_accuracy_are_left_out() -> None:
     assert front_picture([*whole, failed, strange], synthetic.DENSE) == drawn
 
 
+def bar_lengths(picture: bytes) -> list[int]:
+    """Length of each bar in pixels, from top to bottom."""
+    blue = having(picture, BLUE)
+    lines = np.flatnonzero(blue.any(axis=1))
+    bars = np.split(lines, np.flatnonzero(np.diff(lines) > 1) + 1)
+    return [int(blue[int(bar.mean())].sum()) for bar in bars]
+
+
+def test_bars_of_densities_are_shares_however_large_the_layers_are() -> None:
+    kept = {"a.weight": (10, 10), "b.weight": (50_000, 200_000), "c.weight": (1, 2)}
+    first, *others = bar_lengths(densities_picture(kept, title="trial 3"))
+    assert [length / first for length in others] == pytest.approx([0.25, 0.5], abs=0.01)
+
+
 def test_bars_are_as_long_as_what_is_left() -> None:
     dense = {"a": 64, "b": 32, "c": 64, "d": 16, "e": 64}
     left = {"a": 64, "b": 8, "c": 16, "d": 16}  # e is not said: it keeps all
-    blue = having(widths_picture(left, dense), BLUE)
-    lines = np.flatnonzero(blue.any(axis=1))
-    bars = np.split(lines, np.flatnonzero(np.diff(lines) > 1) + 1)
-    lengths = [blue[int(bar.mean())].sum() for bar in bars]
+    lengths = bar_lengths(widths_picture(left, dense))
     assert len(lengths) == 5
     unit = lengths[0] / 64
     assert [length / unit for length in lengths] == pytest.approx([64, 8, 16, 16, 64], abs=1)

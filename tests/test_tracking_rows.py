@@ -6,6 +6,7 @@ import random
 
 import pytest
 import synthetic
+from cli_samples import MASKED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -163,3 +164,13 @@ def test_figures_are_written_for_people() -> None:
         "313 M",
         "4.10 G",
     ]
+
+
+def test_a_density_is_a_metric_where_there_are_masks() -> None:
+    record = synthetic.record(0, 0.9, 0.5)
+    assert "density" not in {point.key for point in trial_points(record)}
+    assert "density" not in trial_note(record)
+    record["architecture"] = MASKED
+    (point,) = (point for point in trial_points(record) if point.key == "density")
+    assert (point.value, point.timestamp) == (0.3, milliseconds(record["finished"]))
+    assert trial_note(record).endswith("parameters, density 30.0 %")

@@ -1,6 +1,7 @@
 """Dropped weights never move."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,15 @@ OPTIMIZERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
         network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1, fused=True
     ),
     "adamw": lambda network: torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=0.1),
+    "adamw, foreach": lambda network: torch.optim.AdamW(
+        network.parameters(), lr=0.01, weight_decay=0.1, foreach=True, amsgrad=True
+    ),
+    "adamw, fused": lambda network: torch.optim.AdamW(
+        network.parameters(), lr=0.01, weight_decay=0.1, fused=True
+    ),
+    "rmsprop": lambda network: torch.optim.RMSprop(
+        network.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1, centered=True
+    ),
 }
 
 
@@ -59,6 +69,28 @@ def test_dropped_weights_stay_zero_and_others_move(kind: str) -> None:
     assert all(not torch.equal(before[name], value) for name, value in network.named_parameters())
 
 
+@pytest.mark.parametrize("kind", ["momentum", "nesterov", "adamw, fused"])
+def test_a_step_that_overflows_under_a_scaler_moves_nothing(kind: str) -> None:
+    # What float16 does on a GPU: losses are scaled, and a step with infinite gradients is skipped.
+    network = sparse()
+    optimizer, masks = OPTIMIZERS[kind](network), Masks(network)
+    scaler: Any = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=1)
+    for scale in (1.0, 1e38, 1.0):
+        before = [weight.detach().clone() for weight in network.parameters()]
+        optimizer.zero_grad()
+        loss = network(torch.rand(8, 1, 8, 8)).square().mean() * scale
+        scaler.scale(loss).backward()
+        masks.silence()
+        scaler.step(optimizer)
+        scaler.update()
+        masks.drop()
+        moved = [not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True)]
+        assert all(moved) if scale == 1 else not any(moved)
+        for weight, mask in masked(network):
+            assert (weight[~mask] == 0).all()
+    assert scaler.get_scale() == 2.0**11  # grown twice, halved once
+
+
 @pytest.mark.parametrize("kind", ["momentum", "adamw"])
 def test_they_move_as_in_a_network_that_never_had_the_others(kind: str) -> None:
     # The same network whose dropped weights are multiplied by 0 in the forward pass.
@@ -82,12 +114,14 @@ def test_they_move_as_in_a_network_that_never_had_the_others(kind: str) -> None:
 
 
 class _Times(nn.Module):
+    mask: Tensor
+
     def __init__(self, mask: Tensor) -> None:
         super().__init__()
         self.register_buffer("mask", mask)
 
     def forward(self, weight: Tensor) -> Tensor:
-        return weight * self.mask  # type: ignore[no-any-return, operator]
+        return weight * self.mask
 
 
 @pytest.mark.parametrize("kind", ["momentum", "nesterov", "adamw"])

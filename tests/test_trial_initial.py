@@ -9,6 +9,7 @@ from methods_networks import RECIPE, dense
 from torch import nn
 
 from prunenas.architecture import Architecture, build, masked
+from prunenas.cli import main
 from prunenas.methods import METHODS, Dense
 from prunenas.training import EpochMetrics, Recipe, train
 from prunenas.trial import job_of
@@ -78,3 +79,30 @@ def test_each_beginning_is_a_training_of_its_own(source: Dense) -> None:
     assert len(keys) == 4
     other = replace(source, seed=3)  # another dense network has other first weights
     assert beginning(other, initial="original")[1] not in keys
+
+
+STUDY = """\
+name: tickets
+model: {name: vgg_mini}
+data: {name: digits}
+methods: [{name: METHOD}]
+objective: {maximize: accuracy, flops_ratio: 0.5}
+train:
+  epochs: 2
+  initial: original
+search: {sampler: random, trials: 1}
+"""
+
+
+def test_channel_methods_have_no_tickets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("study.yaml")
+    path.write_text(STUDY.replace("METHOD", "network_slimming"))
+    assert main(["check", str(path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: study.yaml:8: train.initial: original is for methods that drop")
+    assert "network_slimming takes channels away" in line
+    path.write_text(STUDY.replace("METHOD", "magnitude"))
+    assert main(["check", str(path)]) == 0

@@ -4,8 +4,8 @@ from prunenas.architecture.construction import build
 from prunenas.architecture.flops import count_flops
 from prunenas.architecture.groups import Block, ChannelGroup, FrozenGroup
 from prunenas.architecture.inheritance import Slice
-from prunenas.architecture.masking import drop, masked
-from prunenas.architecture.masks import Granularity, Mask, pack, unpack
+from prunenas.architecture.masking import drop, hold, masked
+from prunenas.architecture.masks import Granularity, Mask, density_of, pack, unpack, weights_kept
 from prunenas.architecture.selection import ChannelSelection
 from prunenas.architecture.source import (
     check_source,
@@ -35,8 +35,10 @@ __all__ = [
     "build",
     "check_source",
     "count_flops",
+    "density_of",
     "drop",
     "fill_arguments",
+    "hold",
     "masked",
     "masked_weights",
     "needs_trust",
@@ -47,5 +49,6 @@ __all__ = [
     "torchvision_models",
     "trace",
     "unpack",
+    "weights_kept",
     "with_masks",
 ]

@@ -2,10 +2,12 @@
 
 The mask is a buffer beside the weight that no state dict has; the weight itself is the layer's own
 parameter, so that everything that reads or writes weights works as ever. Whoever changes weights
-afterwards applies the masks again: the training loop does after every step.
+afterwards applies the masks again: the training loop does after every step. A network that is
+handed to others is held instead, see `hold`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +72,27 @@ def draw_sparse(network: nn.Module) -> None:
             weight = layer.get_parameter("weight")
             nn.init.normal_(weight, 0.0, (2 * layer.in_channels / int(mask.sum())) ** 0.5)
             drop([(weight, mask)])
+
+
+def hold(network: nn.Module) -> nn.Module:
+    """Let dropped weights have no gradient from now on, so that any training leaves them at 0.
+
+    Momentum, weight decay, SGD and Adam all leave a weight at 0 whose gradient has always been 0;
+    an optimiser that adds noise to weights would not. A copy of the network has to be held again.
+
+    Returns:
+        The network itself.
+    """
+    for layer in network.modules():
+        if isinstance(getattr(layer, BUFFER, None), Tensor):
+            weight: Any = layer.get_parameter("weight")  # torch declares no types of its hooks
+            weight.register_hook(_silence(layer))
+    return network
+
+
+def _silence(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    # The mask is looked up each time: it moves to another device with its layer.
+    return lambda gradient: gradient.masked_fill(~layer.get_buffer(BUFFER), 0.0)
 
 
 def _weight(network: nn.Module, name: str) -> tuple[nn.Module, Tensor]:

@@ -7,7 +7,7 @@ one output channel). A mask is small, one bit for each of these; that a network 
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal, Self, get_args
@@ -93,6 +93,16 @@ class Mask:
         """Share of the weights that are kept, in (0, 1]."""
         return self.kept / self.units
 
+    @property
+    def flops(self) -> int:
+        """Multiply-adds of the weights that are kept, for one input."""
+        return self.uses * self.weights
+
+    @property
+    def whole_flops(self) -> int:
+        """Multiply-adds of all weights: what fvcore counts of the layer."""
+        return self.uses * self.total
+
     def tensor(self) -> Tensor:
         """Return the mask for each weight, bool of shape ``shape``.
 
@@ -110,11 +120,18 @@ class Mask:
         """Return the mask with its bits.
 
         Raises:
-            ExportError: They are not this mask's.
+            ExportError: They are not this mask's, or keep another number than it says.
         """
         if _digest(bits) != self.digest or len(bits) != -(-self.units // 8):
             raise ExportError(
                 f"a mask's bits must have the digest {self.digest}, not {_digest(bits)}"
+            )
+        flat = np.unpackbits(np.frombuffer(bits, dtype=np.uint8))
+        if flat[self.units :].any():
+            raise ExportError(f"a mask of {self.units} bits must fill its last byte with zeros")
+        if (kept := int(np.count_nonzero(flat))) != self.kept:
+            raise ExportError(
+                f"a mask's kept must be what its bits keep, {kept}, but is {self.kept}"
             )
         return replace(self, bits=bits)
 
@@ -155,6 +172,35 @@ class Mask:
         return cls(
             plain["granularity"], tuple(shape), plain["uses"], plain["kept"], plain["digest"]
         )
+
+
+def density_of(plain: Mapping[str, Any] | None) -> float | None:
+    """Return the share of masked layers' weights that an architecture keeps, in (0, 1].
+
+    Args:
+        plain: ``Architecture.to_dict()``, as a record has it; None where none was derived.
+
+    Returns:
+        None where there are no masks.
+    """
+    kept = weights_kept(plain or {}).values()
+    return sum(left for left, _ in kept) / sum(total for _, total in kept) if kept else None
+
+
+def weights_kept(plain: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Return how many weights masks keep, and of how many, by the weight's name.
+
+    Args:
+        plain: ``Architecture.to_dict()``.
+    """
+    masks = {name: Mask.from_dict(each) for name, each in plain.get("masks", {}).items()}
+    return {name: (mask.weights, mask.total) for name, mask in masks.items()}
+
+
+def share_kept(masks: Collection[Mask]) -> float:
+    """Return the share of several layers' weights that their masks keep; 1 where there are none."""
+    total = sum(mask.total for mask in masks)
+    return sum(mask.weights for mask in masks) / total if total else 1.0
 
 
 def pack(bits: Mapping[str, bytes]) -> dict[str, Tensor]:

@@ -56,11 +56,14 @@ def with_masks(
 def masked_weights(network: nn.Module) -> dict[str, Tensor]:
     """Return the weights that may be masked by name, in the order of the modules.
 
-    A weight that several layers share isn't there.
+    A weight that several layers share isn't there, nor one that its layer changes before it is
+    used, as weight standardisation does: what is 0 would not be so any more.
     """
+    plain = {kind.forward for kind in MASKED}
     found: dict[str, Tensor] = {}
     for name, layer in network.named_modules():
-        if isinstance(layer, MASKED):
-            found[f"{name}.weight"] = layer.get_parameter("weight")
+        weight = dict(layer.named_parameters(recurse=False)).get("weight")
+        if isinstance(layer, MASKED) and type(layer).forward in plain and weight is not None:
+            found[f"{name}.weight"] = weight
     owners = [id(tensor) for tensor in found.values()]
     return {name: tensor for name, tensor in found.items() if owners.count(id(tensor)) == 1}

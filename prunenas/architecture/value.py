@@ -9,7 +9,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
-from prunenas.architecture.masks import Mask
+from prunenas.architecture.masks import Mask, share_kept
 from prunenas.errors import ExportError
 
 LAYER_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -109,8 +109,7 @@ class Architecture:
     @property
     def whole_flops(self) -> int:
         """Multiply-adds with masked weights counted too: what fvcore counts of the network."""
-        gone = sum(mask.uses * (mask.total - mask.weights) for mask in self.masks.values())
-        return self.flops + gone
+        return self.flops + sum(mask.whole_flops - mask.flops for mask in self.masks.values())
 
     @property
     def whole_params(self) -> int:
@@ -120,8 +119,7 @@ class Architecture:
     @property
     def density(self) -> float:
         """Share of the weights of masked layers that are kept, in (0, 1]; 1 without masks."""
-        total = sum(mask.total for mask in self.masks.values())
-        return sum(mask.weights for mask in self.masks.values()) / total if total else 1.0
+        return share_kept(self.masks.values())
 
     def bits(self) -> dict[str, bytes]:
         """The masks' bits by the weight's name, as far as they are known; see ``Mask``."""
@@ -135,7 +133,14 @@ class Architecture:
         """
         if missing := sorted(self.masks.keys() - bits.keys()):
             raise ExportError(f"masks are incomplete: {', '.join(missing)} are missing")
-        masks = {name: mask.with_bits(bits[name]) for name, mask in self.masks.items()}
+        if strange := sorted(bits.keys() - self.masks.keys()):
+            raise ExportError(f"masks must be the architecture's, which has none of {strange[0]}")
+        masks = {}
+        for name, mask in self.masks.items():
+            try:
+                masks[name] = mask.with_bits(bits[name])
+            except ExportError as error:
+                raise ExportError(f"{name}: {error}") from error
         return replace(self, masks=masks)
 
     def to_dict(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class Part:
         dense_width: Channels in the dense network.
         divisor: What a width is a multiple of.
         stage: Which size of feature map it lives on.
-        flops: Multiply-adds of the layers that make these channels.
+        flops: Multiply-adds of the layers that make these channels, dropped weights left out.
         dense_flops: The same in the dense network.
         saves: Share of the dense network's FLOPs that goes when this group alone is cut to its
             least width; layers that read its channels count here too.
@@ -72,7 +72,7 @@ class Anatomy:
         dense_frozen: Multiply-adds of the layers that make frozen channels in the dense network.
         dense_others: Those of the other products there.
         branches: Residual branches.
-        flops: All multiply-adds: the sum of the parts.
+        flops: All multiply-adds: the sum of the parts, those of dropped weights left out.
         dense_flops: Those of the dense network.
     """
 
@@ -117,7 +117,11 @@ def anatomy(space: Space, architecture: Architecture) -> Anatomy:
     """
     left = space.without(architecture.removed)
     widths = {group.name: architecture.widths.get(group.name, 0) for group in space.groups}
-    now, others = _apportioned(space, left.layer_flops(architecture.widths), widths)
+    made = left.layer_flops(architecture.widths)
+    for name, mask in architecture.masks.items():
+        layer = name.removesuffix(".weight")
+        made[layer] = made.get(layer, 0) - (mask.whole_flops - mask.flops)
+    now, others = _apportioned(space, made, widths)
     dense, dense_others = _apportioned(space, space.layer_flops(), space.dense.widths)
     groups = tuple(
         Part(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunenas.cli.options import CacheFolder, Json
-from prunenas.places import CACHE
+from prunenas.places import CACHE, HOME
 
 if TYPE_CHECKING:
     from prunenas.cache import Item
@@ -48,9 +48,9 @@ def cache(
 
     Dense networks and trainings from scratch are kept under everything they depend on, so that no
     trial, study or process does one twice. Removing one costs the time to do it again, never a
-    result: studies keep their records, and the weights of their fronts, elsewhere. Unfinished ones
-    are checkpoints of trainings that were interrupted or stopped early. What a process works on is
-    left alone.
+    result: studies keep their records, the weights of their fronts, and masks, elsewhere: masks are
+    told here, and never removed. Unfinished ones are checkpoints of trainings that were interrupted
+    or stopped early. What a process works on is left alone.
 
     \b
     prunenas cache
@@ -77,12 +77,17 @@ def cache(
     removed = [item for item in items if store.drop(item)] if prune else []
     if prune:
         store.drop_litter()
+    beside = HOME / "masks"
+    masks = [item for folder in beside.glob("*") for item in Cache(folder).items()]
+    size = sum(item.bytes for item in masks)
     if json:
+        told = {"folder": str(beside), "architectures": len(masks), "bytes": size}
         console.show_json(
             {
                 "folder": str(store.folder),
                 "bytes": sum(item.bytes for item in items),
                 "items": [_plain(item, now, item in removed) for item in items],
+                **({"masks": told} if masks else {}),
             }
         )
     elif prune:
@@ -96,6 +101,11 @@ def cache(
         _show(items, now)
     else:
         console.note(f"nothing {'of that ' if kind or older_than else ''}in {store.folder}")
+    if masks and not json:
+        console.note(
+            f"{beside} holds masks of {units.plural(len(masks), 'architecture')}, "
+            f"{units.size(size)}: studies can't be exported without them, so that they stay"
+        )
 
 
 def _show(items: Sequence["Item"], now: float) -> None:

@@ -10,6 +10,7 @@ from prunenas.errors import DataError
 from prunenas.places import STUDIES
 
 if TYPE_CHECKING:
+    from prunenas.architecture import Architecture
     from prunenas.data import Data
     from prunenas.search import StudyView
     from prunenas.trial import Record
@@ -100,7 +101,6 @@ def export(
     from prunenas.cli import console, units
     from prunenas.cli.choice import accuracy, choose
     from prunenas.export import Verifier, check_format, write_export
-    from prunenas.pictures import widths_picture
     from prunenas.search import open_study, trained_weights, whole_architecture
 
     if sum((bool(trials), flops_ratio is not None, everything)) > 1:
@@ -132,20 +132,22 @@ def export(
                 weights=trained_weights(view, record, device=device) if weights else None,
                 training=_training(view, record, data) if weights and data else None,
                 formats=formats or (),
-                # Groups that a removed branch took along have no width any more.
-                picture=widths_picture(
-                    {**dict.fromkeys(view.dense_widths, 0), **architecture.widths},
-                    view.dense_widths,
-                    title=f"trial {record.number}",
-                ),
+                picture=_picture(view, record, architecture),
                 replace=replace,
                 verifier=verifier,
             )
-            entry = {"folder": str(folder), "trial": record.number, "digest": record.digest}
+            entry: dict[str, Any] = {
+                "folder": str(folder),
+                "trial": record.number,
+                "digest": record.digest,
+            }
             line = (
                 f"{folder}: trial {record.number}, accuracy {accuracy(view, record)}, "
                 f"{units.share(record.flops_ratio)} of dense FLOPs"
             )
+            if architecture.masks:
+                entry["density"] = architecture.density
+                line += f", density {units.share(architecture.density)}"
             if register is not None:
                 version = _register(folder, register, view, record, alias, tracking)
                 entry["registered"] = version
@@ -155,6 +157,18 @@ def export(
                 typer.echo(line)
     if json:
         console.show_json(written)
+
+
+def _picture(view: "StudyView", record: "Record", architecture: "Architecture") -> bytes:
+    from prunenas.architecture import weights_kept
+    from prunenas.pictures import densities_picture, widths_picture
+
+    title = f"trial {record.number}"
+    if architecture.masks:
+        return densities_picture(weights_kept(architecture.to_dict()), title=title)
+    # Groups that a removed branch took along have no width any more.
+    widths = {**dict.fromkeys(view.dense_widths, 0), **architecture.widths}
+    return widths_picture(widths, view.dense_widths, title=title)
 
 
 def provenance(view: "StudyView", record: "Record", data: "Data | None") -> dict[str, Any]:
@@ -236,6 +250,7 @@ def _register(
     alias: str | None,
     tracking: str | None,
 ) -> str:
+    from prunenas.architecture import density_of
     from prunenas.tracking import register
 
     figures = {
@@ -243,6 +258,7 @@ def _register(
         "flops": record.flops,
         "flops_ratio": record.flops_ratio,
         "params": record.params,
+        "density": density_of(record.architecture),
     }
     version = register(
         folder,

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from prunenas.architecture import Architecture
-from prunenas.cli import units
+from prunenas.cli import masks, units
 from prunenas.cli.anatomy import Anatomy, Frozen, Part
 from prunenas.cli.listing import Column, Listing
 from prunenas.cli.names import shortened
@@ -38,6 +38,8 @@ def report(parts: Anatomy | None, architecture: Architecture, about: About) -> l
         about: Where it comes from.
     """
     shown = [*_header(parts, architecture, about), Text()]
+    if architecture.masks:
+        shown += [masks.listing(architecture), Text()]
     if parts is None:
         return [*shown, _widths(architecture)]
     shown.append(_cut(parts) if about.flops_ratio is not None else _dense(parts))
@@ -64,6 +66,9 @@ def _header(
     arguments = ", ".join(f"{name}={value!r}" for name, value in architecture.arguments.items())
     shape = "×".join(map(str, architecture.input_shape))
     ratio = f" ({units.share(about.flops_ratio)} of dense)" if about.flops_ratio else ""
+    lines = about.origin
+    if architecture.masks:
+        lines = masks.survivors(architecture), *lines
     groups = "" if parts is None else f" · {units.plural(len(parts.groups), 'channel group')}"
     return [
         Text.assemble((architecture.source, "bold"), f"({arguments})", (f" on {shape}", "dim")),
@@ -71,7 +76,7 @@ def _header(
             f"{units.count(architecture.flops)} FLOPs{ratio} · "
             f"{units.count(architecture.params)} parameters{groups}"
         ),
-        *(Text(line, "dim") for line in about.origin),
+        *(Text(line, "dim") for line in lines),
     ]
 
 

@@ -53,7 +53,7 @@ def inspect(
     FLOPs are those of the layers that make its channels; what it saves is the share of the dense
     network's FLOPs that goes when this group alone is cut to its least width. Frozen channels can't
     vary; the reason is told. An export is shown beside its dense network: what is kept of each
-    group's width, and what is left of its FLOPs.
+    group's width, and what is left of its FLOPs; and how many weights masks keep of each layer.
 
     \b
     prunenas inspect vgg_mini
@@ -63,7 +63,7 @@ def inspect(
     """
     from prunenas import architectures
     from prunenas.architecture import needs_trust, trace
-    from prunenas.cli import console
+    from prunenas.cli import console, masks
     from prunenas.cli.anatomy import anatomy
     from prunenas.cli.groups import About, report
     from prunenas.export import CONFIG_FILE, read_config
@@ -92,6 +92,8 @@ def inspect(
         space, about = _traced(network, shape, settings or []), About()
         architecture = space.dense
     parts = None if space is None else anatomy(space, architecture)
+    if architecture.masks:
+        told["masks"] = masks.plain(architecture)
     if json:
         details = {} if space is None or parts is None else parts.to_dict()
         details |= {} if space is None else {"dense_params": space.dense.params}

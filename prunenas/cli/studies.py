@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from prunenas.search import StudyView
+    from prunenas.trial import Record
 
 
 def status(
@@ -69,7 +70,7 @@ def best(study: StudyName, storage: Storage = STUDIES, json: Json = False) -> No
     view = open_study(storage, study)
     methods = compared(view)
     if json:
-        records = [record.to_dict() for record in view.final_front]
+        records = [_plain(record) for record in view.final_front]
         figures = [each.to_dict() for each in methods]
         console.show_json({**summary(view), "front": records, "methods": figures})
     elif view.ranking:
@@ -86,6 +87,14 @@ def best(study: StudyName, storage: Storage = STUDIES, json: Json = False) -> No
         console.note(f"{view.name}: no trial is complete yet")
     if not json and view.front and len(methods) > 1:
         console.show("", by_method.comparison(view, methods), *by_method.lines(view, methods))
+
+
+def _plain(record: "Record") -> dict[str, Any]:
+    """Return a record, with its density where it has masks."""
+    from prunenas.architecture import density_of
+
+    density = density_of(record.architecture)
+    return {**record.to_dict(), **({} if density is None else {"density": density})}
 
 
 def summary(view: "StudyView") -> dict[str, Any]:

@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from prunenas.architecture import density_of
 from prunenas.cli import units
 from prunenas.search.view import StudyView
 from prunenas.trial import Record
@@ -93,12 +94,14 @@ def front(
     """Return the front, most accurate first, in at most ``limit`` rows."""
     rows = sorted(records, key=lambda record: (-(record.accuracy or 0.0), record.flops or 0))
     shown = rows if limit is None else rows[:limit]
+    masked = has_masks(records)
     result = table(
         ("accuracy", "right"),
         ("FLOPs", "right"),
         ("of dense", "right"),
         "",
         ("params", "right"),
+        *([("density", "right")] if masked else []),
         "method",
         ("trial", "right"),
         title=title,
@@ -110,6 +113,7 @@ def front(
             units.share(record.flops_ratio),
             bar(record.flops_ratio or 0.0),
             units.count(record.params),
+            *([density(record)] if masked else []),
             record.method,
             str(record.number),
         )
@@ -117,6 +121,16 @@ def front(
         result.caption = f"and {hidden} smaller"
         result.caption_justify = "left"
     return result
+
+
+def has_masks(records: Iterable[Record]) -> bool:
+    """Return whether a table of these trials says how many weights their masks keep."""
+    return any((record.architecture or {}).get("masks") for record in records)
+
+
+def density(record: Record) -> str:
+    """Word the share of masked layers' weights that a trial keeps; ``–`` where it has no masks."""
+    return units.share(density_of(record.architecture))
 
 
 def dense_row(view: StudyView) -> tuple[RenderableType, ...]:
@@ -130,6 +144,7 @@ def dense_row(view: StudyView) -> tuple[RenderableType, ...]:
         *(Text(cell, "dim") for cell in cells),
         bar(1.0, "bright_black"),
         Text(units.count(view.dense_params), "dim"),
+        *([Text(units.share(1.0), "dim")] if has_masks(view.front) else []),
         Text("dense network", "dim"),
         Text("–", "dim"),
     )

@@ -240,12 +240,13 @@ class _Begun:
 
 def _begun(what: str, out: Path | None) -> _Begun:
     from prunenas import architectures
-    from prunenas.export import CONFIG_FILE, read_config
+    from prunenas.export import CONFIG_FILE, read_config, read_masks
 
     if (Path(what) / CONFIG_FILE).exists() or Path(what).is_dir():
         config = read_config(what)
-        known = config.architecture, round(config.architecture.flops / config.flops_ratio)
-        shape = config.architecture.input_shape
+        architecture = read_masks(Path(what), config.architecture)
+        known = architecture, round(architecture.flops / config.flops_ratio)
+        shape = architecture.input_shape
         return _Begun(shape, dict(config.provenance), {}, lambda images: known)
     if what not in architectures.names():
         raise ExportError(

@@ -5,6 +5,8 @@ from prunenas.export.document import read_architecture
 from prunenas.export.folder import add_format, update_export, write_export
 from prunenas.export.formats import check_format
 from prunenas.export.loading import load, load_architecture
+from prunenas.export.masks import read_masks
+from prunenas.export.safety import examine
 from prunenas.export.verification import Verifier
 
 __all__ = [
@@ -14,10 +16,12 @@ __all__ = [
     "Verifier",
     "add_format",
     "check_format",
+    "examine",
     "load",
     "load_architecture",
     "read_architecture",
     "read_config",
+    "read_masks",
     "update_export",
     "write_export",
 ]

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from prunenas.architecture import Architecture
 from prunenas.export.bundle import MODELING_FILE
 from prunenas.export.config import (
     FLOPS_UNIT,
@@ -14,9 +15,19 @@ from prunenas.export.config import (
     ExportConfig,
 )
 from prunenas.export.document import ARCHITECTURE_FILE
+from prunenas.export.masks import MASKS_FILE
 
 CARD_FILE = "README.md"
-PICTURE_FILE = "widths.png"
+WIDTHS_PICTURE, DENSITIES_PICTURE = "widths.png", "densities.png"
+_PICTURES = {
+    WIDTHS_PICTURE: "Channels that each group of layers keeps",
+    DENSITIES_PICTURE: "Weights that each masked layer keeps",
+}
+
+
+def picture_file(architecture: Architecture) -> str:
+    """The file of an architecture's picture: of its densities where it has masks, or its widths."""
+    return DENSITIES_PICTURE if architecture.masks else WIDTHS_PICTURE
 
 
 def card(config: ExportConfig, name: str, *, picture: bool) -> str:
@@ -25,16 +36,18 @@ def card(config: ExportConfig, name: str, *, picture: bool) -> str:
     Args:
         config: What the export says of itself.
         name: The export's.
-        picture: Whether the folder holds ``widths.png``.
+        picture: Whether the folder holds the ``picture_file``.
     """
     architecture = config.architecture
+    shown = picture_file(architecture)
     title = f"{architecture.source} at {config.flops_ratio:.1%} of its FLOPs".replace("%", " %")
     front = yaml.safe_dump(_front_matter(config, name), sort_keys=False, allow_unicode=True)
     parts = [
         f"---\n{front}---\n\n# {title}",
-        _lead(config.provenance),
+        _lead(config),
         _table(("figure", "value"), _figures(config)),
-        "![Channels that each group of layers keeps](widths.png)" if picture else "",
+        f"![{_PICTURES[shown]}]({shown})" if picture else "",
+        _masks(architecture),
         "## Load it",
         _usage(config),
         _training(config),
@@ -44,10 +57,40 @@ def card(config: ExportConfig, name: str, *, picture: bool) -> str:
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
-def _lead(provenance: Mapping[str, Any]) -> str:
+def _lead(config: ExportConfig) -> str:
+    provenance = config.provenance
     if name := provenance.get("architecture"):
         return f"The architecture {name} of a paper: {provenance.get('source', 'see its name')}."
+    if config.architecture.masks:
+        return (
+            "An architecture that prunenas found: pruning decided which weights there are at all."
+        )
     return "An architecture that prunenas found: pruning decided how wide each layer is."
+
+
+def _masks(architecture: Architecture) -> str:
+    if not architecture.masks:
+        return ""
+    rows = [
+        (
+            name.removesuffix(".weight"),
+            f"{mask.kept:,} of {mask.units:,} {mask.granularity}s",
+            _share(mask.density),
+            f"{mask.flops:,} of {mask.whole_flops:,}",
+        )
+        for name, mask in architecture.masks.items()
+    ]
+    kinds = sorted({f"{mask.granularity}s" for mask in architecture.masks.values()})
+    return (
+        f"## Masks\n\nMasks drop {' and '.join(kinds)}: of the masked layers' weights "
+        f"{_share(architecture.density)} are there. Dropped ones are zeros within tensors of the "
+        "dense form, so a library without sparse kernels is no faster for them. FLOPs and "
+        "parameters are those that survive; counted in the dense form, as fvcore does, they are "
+        f"{architecture.whole_flops:,} and {architecture.whole_params:,}. Trained further, dropped "
+        "weights stay 0: their gradients are 0, and so are momentum and weight decay of a 0. A "
+        f"copy of the network needs `hold` of {MODELING_FILE} for that.\n\n"
+        + _table(("layer", "kept", "density", "FLOPs"), rows)
+    )
 
 
 def accuracies(config: ExportConfig) -> list[tuple[str, float, int | None]]:
@@ -95,10 +138,13 @@ def _figures(config: ExportConfig) -> Iterable[tuple[str, str]]:
     repeats = config.provenance.get("repeats")
     if isinstance(repeats, Mapping) and isinstance(repeats.get("mean"), float):
         yield "accuracy in the study, fresh seeds", _repeated(repeats)
-    share = f"{config.flops_ratio:.2%}".replace("%", " %")
+    share = _share(config.flops_ratio)
     yield "FLOPs", f"{architecture.flops:,} fused multiply-adds ({share} of the dense network's)"
-    yield "counted", FLOPS_UNIT.removeprefix("fused multiply-adds ")
+    masked = ", those of dropped weights left out" if architecture.masks else ""
+    yield "counted", FLOPS_UNIT.removeprefix("fused multiply-adds ") + masked
     yield "parameters", f"{architecture.params:,}"
+    if architecture.masks:
+        yield "density", f"{_share(architecture.density)} of the masked layers' weights are kept"
     yield "input", "×".join(map(str, architecture.input_shape)) + " (C×H×W)"
     yield "weights", WEIGHTS_FILE if config.weights_sha256 else "none: an architecture to train"
     yield "digest", f"`{architecture.digest}`"
@@ -181,8 +227,10 @@ def _files(config: ExportConfig, picture: bool) -> str:
         rows.append(("model.onnx", "ONNX, any batch size"))
     if "pt2" in config.formats:
         rows.append(("model.pt2", "`torch.export`, any batch size"))
+    if config.architecture.masks:
+        rows.append((MASKS_FILE, "which weights there are, one bit for each"))
     if picture:
-        rows.append((PICTURE_FILE, "the picture above"))
+        rows.append((picture_file(config.architecture), "the picture above"))
     files = ["modeling.py", *(f"model.{name}" for name in sorted(config.formats))]
     checked = ", ".join(f"{file} within {TOLERANCES[file]:g}" for file in files)
     return (
@@ -212,13 +260,17 @@ def _text(value: Any) -> str:
     return f"{value:,}" if type(value) is int and value >= 10_000 else str(value)
 
 
-def _table(head: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     listed = list(rows)
     if not listed:
         return ""
-    lines = [f"| {head[0]} | {head[1]} |", "|---|---|"]
-    lines += [f"| {name} | {_cell(value)} |" for name, value in listed]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines += [f"| {' | '.join(map(_cell, row))} |" for row in listed]
     return "\n".join(lines)
+
+
+def _share(ratio: float) -> str:
+    return f"{ratio:.2%}".replace("%", " %")
 
 
 def _cell(text: str) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from prunenas.architecture import Architecture, build
 from prunenas.errors import ExportError
 from prunenas.export.bundle import MODELING_FILE, modeling
-from prunenas.export.card import CARD_FILE, PICTURE_FILE, card
+from prunenas.export.card import CARD_FILE, card, picture_file
 from prunenas.export.config import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -66,7 +66,7 @@ def write_export(
         weights: State dict of the trained network.
         training: How they were trained; see :class:`prunenas.export.ExportConfig`.
         formats: Further files that hold the weights: ``onnx``, ``pt2``.
-        picture: The width profile as PNG.
+        picture: The widths as PNG, or the densities where there are masks.
         replace: Whether an export that stands there already gives way.
         verifier: A process that has loaded others; by default one is started for this export.
 
@@ -95,7 +95,7 @@ def write_export(
             pretrained_cfg(architecture, provenance),
         )
         if picture is not None:
-            (staging / PICTURE_FILE).write_bytes(picture)
+            (staging / picture_file(architecture)).write_bytes(picture)
         _complete(staging, config, target.name, weights=weights, verifier=verifier)
     return target
 
@@ -197,7 +197,7 @@ def _complete(
         write_format(each, path, network, architecture.input_shape)
         checksums[each] = sha256(path)
     config = changed(config, formats=checksums)
-    picture = (staging / PICTURE_FILE).is_file()
+    picture = (staging / picture_file(architecture)).is_file()
     write_text(staging / CONFIG_FILE, _json(config))
     write_text(staging / ARCHITECTURE_FILE, architecture_yaml(architecture))
     write_text(staging / MODELING_FILE, modeling(architecture))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from prunenas.architecture import Architecture, build
+from prunenas.architecture import Architecture, build, hold
 from prunenas.errors import ExportError, SourceError
 from prunenas.export.config import CONFIG_FILE, WEIGHTS_FILE, ExportConfig, read_config
 from prunenas.export.document import read_architecture
@@ -33,7 +33,9 @@ def load(folder: str | os.PathLike[str], *, trust: bool = False) -> nn.Module:
 
     Returns:
         The network on the CPU: with the exported weights and in evaluation mode, or where none
-        were exported with fresh random ones and in training mode.
+        were exported with fresh random ones and in training mode. Weights that masks drop are 0,
+        and have gradients of 0, so that they stay so when it is trained; see
+        ``prunenas.architecture.hold`` for copies of it.
 
     Raises:
         ExportError: The folder is no export, is damaged, or does not fit its own figures.
@@ -55,7 +57,7 @@ def load_architecture(path: str | os.PathLike[str], *, trust: bool = False) -> n
     """
     architecture = read_architecture(Path(path))
     _examined(architecture, Path(path), trust)
-    return build(read_masks(Path(path).parent, architecture), trust=trust)
+    return hold(build(read_masks(Path(path).parent, architecture), trust=trust))
 
 
 def load_config(folder: Path, config: ExportConfig, *, trust: bool) -> nn.Module:
@@ -64,7 +66,7 @@ def load_config(folder: Path, config: ExportConfig, *, trust: bool) -> nn.Module
     path = folder / WEIGHTS_FILE
     if config.weights_sha256 is not None:
         check_weights(path, config.weights_sha256, bare.state_dict())
-    network = build(read_masks(folder, config.architecture), trust=trust)
+    network = hold(build(read_masks(folder, config.architecture), trust=trust))
     if config.weights_sha256 is None:
         return network
     fill(network, path)

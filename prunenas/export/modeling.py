@@ -82,6 +82,25 @@ def from_pretrained(folder: str | Path | None = None, *, trust: bool = False) ->
     return network.eval()
 
 
+def hold(network: nn.Module) -> nn.Module:
+    """Let dropped weights have no gradient from now on, so that training leaves them at 0.
+
+    Networks of ``from_pretrained`` are held already; a copy of one (``copy.deepcopy``, ``pickle``)
+    is not until it is passed to this. Momentum, weight decay, SGD and Adam all leave a weight at 0
+    whose gradient has always been 0; an optimiser that adds noise to weights would not.
+    """
+    for layer in network.modules():
+        if isinstance(getattr(layer, "weight_mask", None), Tensor):
+            weight: Any = layer.get_parameter("weight")  # torch declares no types of its hooks
+            weight.register_hook(_silence(layer))
+    return network
+
+
+def _silence(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    # The mask is looked up each time: it moves to another device with its layer.
+    return lambda gradient: gradient.masked_fill(~layer.get_buffer("weight_mask"), 0.0)
+
+
 def build(architecture: Mapping[str, Any], *, trust: bool = False) -> nn.Module:
     """A network with fresh random weights, from the block ``architecture`` of ``config.json``."""
     make = constructor(architecture["source"], trust)
@@ -176,9 +195,11 @@ def mask(
 ) -> None:
     """Drop the weights that masks drop, and keep the masks beside them as ``weight_mask``.
 
-    A network that is trained further needs them after each step. Convolutions are drawn anew for
-    what is left: variance 2 / n, n the weights that are left for each input channel.
+    They stay at 0 when the network is trained; see ``hold``. Convolutions are drawn anew for what
+    is left: variance 2 / n, n the weights that are left for each input channel.
     """
+    if strange := sorted(masks.keys() ^ bits.keys()):
+        raise ValueError(f"masks must be the network's, but {strange[0]} is in one of them only")
     for name, about in masks.items():
         layer = network.get_submodule(name.rpartition(".")[0])
         weight = layer.get_parameter("weight")
@@ -186,14 +207,21 @@ def mask(
         if hashlib.sha256(packed.numpy().tobytes()).hexdigest()[:16] != about["digest"]:
             raise ValueError(f"masks.safetensors: damaged, {name} is not what config.json says")
         shape = tuple(weight.shape)
+        if shape != tuple(about["shape"]):
+            raise ValueError(f"a mask must have the shape of {name}, {shape}, not {about['shape']}")
         units = {"weight": shape, "kernel": shape[:2], "filter": shape[:1]}[about["granularity"]]
         places = torch.arange(7, -1, -1, dtype=torch.uint8)
         flat = ((packed[:, None] >> places) & 1).bool().flatten()[: prod(units)]
+        if (kept := int(flat.sum())) != about["kept"]:
+            raise ValueError(
+                f"the mask of {name} keeps {kept}, but config.json says {about['kept']}"
+            )
         keep = flat.reshape(*units, *[1] * (len(shape) - len(units))).expand(shape).contiguous()
         layer.register_buffer("weight_mask", keep, persistent=False)
         if isinstance(layer, nn.modules.conv._ConvNd):
             nn.init.normal_(weight, 0.0, (2 * layer.in_channels / int(keep.sum())) ** 0.5)
         weight.masked_fill_(~keep, 0.0)
+    hold(network)
 
 
 class Nothing(nn.Module):
@@ -229,6 +257,12 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         raise ValueError(f"weights must be the network's, but {strange[0]} is in one of them only")
     state.update(tensors)
     network.load_state_dict(state)
+    for name, layer in network.named_modules():
+        keep = getattr(layer, "weight_mask", None)
+        if isinstance(keep, Tensor) and layer.get_parameter("weight")[~keep].any():
+            raise ValueError(
+                f"weights that masks drop must be 0, but some of {name}.weight are not"
+            )
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -260,7 +294,8 @@ def main() -> None:
     with torch.no_grad():
         output = network(torch.zeros(2, *config["input_shape"]))
     shape = "x".join(map(str, config["input_shape"]))
-    print(f"{config['architecture']['source']}: {count:,} parameters")
+    kept = f", {config['params']:,} of them kept" if config["architecture"].get("masks") else ""
+    print(f"{config['architecture']['source']}: {count:,} parameters{kept}")
     print(f"{config['flops']:,} FLOPs for one input of {shape} ({config['flops_unit']})")
     print(f"weights: {'random' if config['weights'] is None else 'as exported'}")
     print(f"a batch of two zeros gives {tuple(output.shape)}")

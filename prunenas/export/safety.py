@@ -5,7 +5,8 @@ constructor computes with real tensors all the same is refused where it would be
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -45,8 +46,8 @@ def examine(architecture: Architecture, *, trust: bool = False) -> nn.Module:
         The network on the meta device, in training mode.
 
     Raises:
-        ExportError: Widths, parameters or FLOPs are others than claimed, or beyond any bound; or
-            the network can't take its input.
+        ExportError: Widths, parameters, FLOPs or what masked weights cost are others than claimed,
+            or beyond any bound; or the network can't take its input.
         SourceError: The source is unknown or untrusted, or its layers are not the architecture's.
     """
     _check_arguments(architecture)
@@ -154,7 +155,10 @@ def _check_widths(architecture: Architecture) -> None:
 
 def _check_flops(architecture: Architecture, network: nn.Module, make: Any) -> None:
     shape = architecture.input_shape
-    counted = _count_without_memory(network, shape)
+    with _watched(network, architecture.masks) as uses:
+        counted = _count_without_memory(network, shape)
+    if counted is not None:
+        _check_uses(architecture, uses)
     if counted == architecture.whole_flops:
         return
     # fvcore is the counter of record: where the other one can't follow a network, it decides.
@@ -165,14 +169,57 @@ def _check_flops(architecture: Architecture, network: nn.Module, make: Any) -> N
             f"flops must be those of one input {shape}, which {needs}, "
             f"but are {architecture.whole_flops}"
         )
+    without_memory = counted is not None
     try:
-        counted = count_flops(realise(make, replace(architecture, masks={})), shape)
+        whole = realise(make, replace(architecture, masks={}))
+        counted = count_flops(whole, shape)
+        with _watched(whole, architecture.masks) as uses, torch.no_grad():
+            if architecture.masks and not without_memory:
+                whole.eval()(torch.zeros(1, *shape))
     except Exception as error:
         raise ExportError(f"a network must take its input {shape}: {_one_line(error)}") from error
     if counted != architecture.whole_flops:
         raise ExportError(
             f"flops must be what fvcore counts, {counted}, but are {architecture.whole_flops}"
         )
+    if not without_memory:
+        _check_uses(architecture, uses)
+
+
+@contextmanager
+def _watched(network: nn.Module, masks: Collection[str]) -> Iterator[dict[str, int]]:
+    """Count the multiply-adds that each weight of masked layers makes in what runs in here.
+
+    A weight makes one for each place of its layer's output: of its channel's feature map, or each
+    token that a linear layer reads. What a layer does not do itself does not count.
+    """
+    found = dict.fromkeys(masks, 0)
+
+    def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
+            found[name] += output.numel() // len(layer.get_parameter("weight"))
+
+        return hook
+
+    handles = [
+        network.get_submodule(name.removesuffix(".weight")).register_forward_hook(watch(name))
+        for name in masks
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _check_uses(architecture: Architecture, uses: Mapping[str, int]) -> None:
+    """Without this, a file could claim that what it drops saved more than it does."""
+    for name, mask in architecture.masks.items():
+        if mask.uses != uses[name]:
+            raise ExportError(
+                f"uses of {name} must be the multiply-adds that each of its weights makes, "
+                f"{uses[name]}, but are {mask.uses}"
+            )
 
 
 def _count_without_memory(network: nn.Module, shape: tuple[int, ...]) -> int | None:

@@ -35,7 +35,7 @@ def staged(target: Path, *, replace: bool, copy: bool = False) -> Iterator[Path]
             shutil.copytree(target, staging, dirs_exist_ok=True, symlinks=True)
         yield staging
         # mkdtemp's folders and safetensors' files are their owner's alone.
-        for path in (staging, *staging.glob("model.*")):
+        for path in (staging, *staging.glob("model.*"), *staging.glob("*.safetensors")):
             path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
         _move(staging, target)
     except OSError as error:

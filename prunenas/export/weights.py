@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from prunenas.architecture import masked
 from prunenas.errors import ExportError
 from prunenas.export.config import CONFIG_FILE
 
@@ -53,7 +54,8 @@ def fill(network: nn.Module, path: Path) -> None:
     """Load a file that :func:`check_weights` has passed.
 
     Raises:
-        ExportError: Its tensors can't be copied into the network's.
+        ExportError: Its tensors can't be copied into the network's, or are not 0 where the
+            network's masks drop them.
     """
     state = network.state_dict()  # knows its modules' versions, which a file of tensors does not
     try:
@@ -63,6 +65,8 @@ def fill(network: nn.Module, path: Path) -> None:
         # torch tells every tensor on a line of its own; the first is the summary.
         reason = " ".join(str(error).split())[:300]
         raise ExportError(f"{path}: weights must fit the architecture: {reason}") from error
+    if wrong := sum(int(weight[~mask].count_nonzero()) for weight, mask in masked(network)):
+        raise ExportError(f"{path}: weights that masks drop must be 0, but {wrong} are not")
 
 
 def sha256(path: Path) -> str:

@@ -3,9 +3,10 @@
 from prunenas.pictures.front import front_picture
 from prunenas.pictures.methods import method_fronts_picture, methods_picture
 from prunenas.pictures.repeats import repeats_picture
-from prunenas.pictures.widths import widths_picture
+from prunenas.pictures.widths import densities_picture, widths_picture
 
 __all__ = [
+    "densities_picture",
     "front_picture",
     "method_fronts_picture",
     "methods_picture",

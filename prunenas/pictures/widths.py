@@ -1,4 +1,4 @@
-"""An architecture as a picture: the widths of its groups."""
+"""An architecture as a picture: the widths of its groups, or the densities of its layers."""
 
 from collections.abc import Mapping
 
@@ -49,6 +49,48 @@ def widths_picture(
     axes.grid(axis="y", visible=False)
     total = f"{sum(left):,} of {sum(full):,} channels left"
     figure.suptitle(f"{title}: {total}" if title else total, fontsize=11)
+    return png(figure)
+
+
+def densities_picture(kept: Mapping[str, tuple[int, int]], *, title: str = "") -> bytes:
+    """Draw the share of each masked layer's weights that is left, as bars from 0 to 100 %.
+
+    Layers stand from top to bottom in the order that they are given in.
+
+    Args:
+        kept: Weights left and all weights, by the name of the layer's weight.
+        title: A line above the picture.
+
+    Returns:
+        The picture as PNG.
+    """
+    names = list(kept)
+    rows = len(names)
+    figure, axes = canvas(7.6, 1.3 + 0.24 * max(rows, 4))
+    where = list(range(rows))
+    axes.barh(where, [100] * rows, height=0.74, color="#f1f1f1", edgecolor=GREY, linewidth=0.8)
+    shares = [100 * left / total for left, total in kept.values()]
+    axes.barh(where, shares, height=0.74, color=COLOURS[0])
+    for row, (left, total) in enumerate(kept.values()):
+        axes.annotate(
+            f"{left:,} of {total:,} ({left / total:.1%})".replace("%", " %"),
+            (100, row),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=INK,
+        )
+    axes.set_yticks(where, [_short(name.removesuffix(".weight")) for name in names], fontsize=8)
+    axes.set_ylim(rows - 0.4, -0.6)  # the first layer on top
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(0, 145)
+    axes.set_xticks([0, 25, 50, 75, 100])
+    axes.set_xlabel("Weights kept (%)")
+    axes.grid(axis="y", visible=False)
+    left, total = (sum(each) for each in zip(*kept.values(), strict=True))
+    words = f"{left:,} of {total:,} weights left"
+    figure.suptitle(f"{title}: {words}" if title else words, fontsize=11)
     return png(figure)
 
 

@@ -15,12 +15,19 @@ from torch import Tensor, nn
 from prunenas.architecture import build
 from prunenas.cache import Cache
 from prunenas.errors import ExportError
-from prunenas.export import CONFIG_FILE, ExportConfig, read_config, update_export, write_export
+from prunenas.export import (
+    CONFIG_FILE,
+    ExportConfig,
+    examine,
+    read_config,
+    update_export,
+    write_export,
+)
 from prunenas.places import HOME
 from prunenas.retraining.plan import Plan, check_fit
 from prunenas.tracking import SafeTraining, TrainingTracker
-from prunenas.training import EpochMetrics, evaluate, train
-from prunenas.trial import point, versions
+from prunenas.training import EpochMetrics, evaluate, point, train
+from prunenas.trial import versions
 
 KIND = "retraining"  # of the locks and checkpoints
 
@@ -76,6 +83,7 @@ def retrain(
         DataError: The data set does not fit the network.
         TrainingError: The training can't go on, with its reason.
     """
+    examine(plan.architecture, trust=trust)  # before the training, not when it is written
     network = build(plan.architecture, seed=plan.seed, trust=trust)
     check_fit(network, plan.architecture, plan.data, str(folder))
     with Cache(home / "cache").lock(KIND, plan.key):
@@ -229,6 +237,8 @@ def _ended(plan: Plan, folder: Path, tracker: SafeTraining, training: Mapping[st
         "flops_ratio": plan.flops_ratio,
         "params": plan.architecture.params,
     }
+    if plan.architecture.masks:
+        figures["density"] = plan.architecture.density
     tracker.finish(training, figures, {CONFIG_FILE: (folder / CONFIG_FILE).read_bytes()})
 
 

@@ -42,6 +42,6 @@ class Masks:
         if entry is None:
             raise StudyError(
                 f"masks of architecture {architecture.digest} must lie in {self._cache.folder}, "
-                "where the study ran, but are not there"
+                "where the study ran, but are not there or were damaged"
             )
         return architecture.with_bits(unpack(entry.tensors))

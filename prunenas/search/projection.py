@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from prunenas.pictures import (
+    densities_picture,
     front_picture,
     method_fronts_picture,
     methods_picture,
@@ -50,6 +51,7 @@ def tracker_of(view: StudyView, tracking: str | None) -> Tracker:
         tracking,
         experiment=f"{model} on {data}",
         draw_widths=widths_picture,
+        draw_densities=densities_picture,
         draw_front=front_picture,
         draw_repeats=repeats_picture,
         draw_methods=method_fronts_picture if len(view.directions) > 1 else methods_picture,

@@ -120,7 +120,8 @@ class TrainingTracker:
 
         Args:
             training: What the export keeps of the training.
-            figures: ``flops``, ``flops_ratio`` and ``params`` of the architecture.
+            figures: ``flops``, ``flops_ratio`` and ``params`` of the architecture, and its
+                ``density`` where it has masks.
             files: Artifacts by name.
 
         Raises:
@@ -217,4 +218,6 @@ def _note(training: Mapping[str, Any], figures: Mapping[str, float]) -> str:
         if training[split] is not None
     ]
     told.append(f"{count(figures['flops'])} FLOPs ({percent(figures['flops_ratio'])} of dense)")
+    if "density" in figures:
+        told.append(f"density {percent(figures['density'])}")
     return f"Trained on {training['data']} for {training['epochs']} epochs: {', '.join(told)}"

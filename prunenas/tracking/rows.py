@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from prunenas.architecture import density_of
+
 STATUS = {
     "complete": "FINISHED",
     "stopped": "KILLED",
@@ -103,6 +105,9 @@ def trial_points(record: Mapping[str, Any]) -> list[Point]:
     start, end = milliseconds(record["started"]), milliseconds(record["finished"])
     curve = record.get("curve") or []
     points = _points(record, {key: key for key in _FIGURES}, end, 0)
+    points += _points(
+        {"density": density_of(record.get("architecture"))}, {"density": "density"}, end, 0
+    )
     for done, epoch in enumerate(curve, 1):
         # The record has no time for each epoch; they last about as long as each other.
         when = start + (end - start) * done // len(curve)
@@ -129,6 +134,8 @@ def trial_note(record: Mapping[str, Any]) -> str:
         figures.append(f"{count(record['flops'])} FLOPs{of_dense}")
     if record.get("params") is not None:
         figures.append(f"{count(record['params'])} parameters")
+    if (density := density_of(record.get("architecture"))) is not None:
+        figures.append(f"density {percent(density)}")
     text = f"{text}: {', '.join(figures)}" if figures else text
     return f"{text}; training of {record['reused']}" if record.get("reused") else text
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from prunenas.architecture import weights_kept
 from prunenas.errors import TrackingError, unknown
 from prunenas.tracking import front as front_rows
 from prunenas.tracking.config import TrackingConfig, read_config
@@ -26,6 +27,7 @@ from prunenas.tracking.store import Store, StudyRuns
 
 _CLOSED = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
+DrawDensities = Callable[[Mapping[str, tuple[int, int]]], bytes]
 DrawWidths = Callable[[Mapping[str, int], Mapping[str, int]], bytes]
 DrawFront = Callable[[Sequence[Mapping[str, Any]], Mapping[str, Any]], bytes]
 
@@ -45,6 +47,7 @@ class Tracker:
         experiment: str,
         config: Path | None = None,
         draw_widths: DrawWidths | None = None,
+        draw_densities: DrawDensities | None = None,
         draw_front: DrawFront | None = None,
         draw_repeats: DrawRepeats | None = None,
         draw_methods: DrawFront | None = None,
@@ -56,6 +59,8 @@ class Tracker:
             experiment: Name of the experiment that holds the study.
             config: Another file than ``mlflow.yml`` of the current folder.
             draw_widths: Draws a trial's widths (widths, dense widths) as PNG.
+            draw_densities: Draws what a trial's masks keep (weights left and all, by name) as PNG,
+                in the place of widths, which no mask changes.
             draw_front: Draws the front (records, dense) as PNG.
             draw_repeats: Draws what fresh seeds say (candidates, winner's curse) as PNG.
             draw_methods: Draws methods side by side (records, dense) as PNG, for studies whose
@@ -68,6 +73,7 @@ class Tracker:
         self.experiment = experiment
         self.name = ""
         self._draw_widths = draw_widths
+        self._draw_densities = draw_densities
         self._draw_front = draw_front
         self._draw_repeats = draw_repeats
         self._draw_methods = draw_methods
@@ -160,7 +166,9 @@ class Tracker:
         files: dict[str, str | bytes] = {"record.json": json.dumps(dict(record), indent=1)}
         if (architecture := record.get("architecture")) is not None:
             files["architecture.json"] = json.dumps(architecture, indent=1)
-            if self._draw_widths and architecture.get("widths"):
+            if self._draw_densities and architecture.get("masks"):
+                files["densities.png"] = self._draw_densities(weights_kept(architecture))
+            elif self._draw_widths and architecture.get("widths"):
                 files["widths.png"] = self._draw_widths(architecture["widths"], dense_widths)
         with self._writing(f"trial {number} can't be tracked"):
             store.touch(runs)

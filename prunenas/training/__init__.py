@@ -7,7 +7,7 @@
 
 from prunenas.training.evaluation import evaluate
 from prunenas.training.loop import train
-from prunenas.training.metrics import EpochMetrics, Metrics, Training
+from prunenas.training.metrics import EpochMetrics, Metrics, Training, point
 from prunenas.training.recipe import Recipe, scratch_epochs
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Recipe",
     "Training",
     "evaluate",
+    "point",
     "scratch_epochs",
     "train",
 ]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from prunenas.architecture.masking import BUFFER as MASK
 from prunenas.training.metrics import EpochMetrics, Metrics
 
 _FORMAT = 2  # raise it when a checkpoint means something else than before
@@ -104,10 +105,17 @@ class Checkpoint:
 
 
 def shape_digest(network: nn.Module) -> str:
-    """Name a network's tensors by their names, shapes and types, not by their values."""
-    tensors = [
+    """Name a network's tensors by their names, shapes and types, not by their values.
+
+    Masks are named by their values, unless they change while the network is trained.
+    """
+    state = network.state_dict()
+    tensors: list[tuple[object, ...]] = [
         (name, tuple(tensor.shape), str(tensor.dtype))
-        for name, tensor in network.state_dict().items()
+        for name, tensor in state.items()
         if isinstance(tensor, torch.Tensor)
     ]
+    for name, mask in network.named_buffers():
+        if name not in state and name.rpartition(".")[2] == MASK:
+            tensors.append((name, hashlib.sha256(mask.cpu().numpy().tobytes()).hexdigest()))
     return hashlib.sha256(repr(tensors).encode()).hexdigest()

@@ -17,9 +17,14 @@ class Masks:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        """Args: the network, whose masks are read now; see `changed`."""
+        """Args: the network, whose masks are read now; see `changed`.
+
+        What they drop is set to 0, whatever it was. From then on a product with 0 is enough: a
+        gradient that is not finite leaves a loss that isn't, which ends the training.
+        """
         self._network = network
         self._pairs = masked(network)
+        drop(self._pairs)
         self._weights: list[Tensor] = [weight for weight, _ in self._pairs]
         # A factor of the weight's own type: a product of bool and float would be cast each time.
         self._factors = [mask.to(weight.dtype) for weight, mask in self._pairs]
@@ -49,7 +54,6 @@ class Masks:
         A weight that drops back later starts without momentum.
         """
         self.__init__(self._network)  # type: ignore[misc]
-        drop(self._pairs)
         for weight, mask in self._pairs:
             state: Mapping[str, object] = optimizer.state.get(weight, {})
             for value in state.values():

@@ -42,6 +42,18 @@ class EpochMetrics:
     seconds: float
 
 
+def point(metrics: EpochMetrics) -> dict[str, float]:
+    """An epoch as a record's curve keeps it."""
+    return {
+        "epoch": metrics.epoch,
+        "train_loss": metrics.train.loss,
+        "train_accuracy": metrics.train.accuracy,
+        "validation_loss": metrics.validation.loss,
+        "validation_accuracy": metrics.validation.accuracy,
+        "lr": metrics.lr,
+    }
+
+
 @dataclass(frozen=True)
 class Training:
     """One finished training.
