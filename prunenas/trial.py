@@ -122,11 +122,12 @@ class Candidate:
         method_name: The method's name in the study.
         method: The method with its hyperparameters.
         parameters: What Optuna proposed, by name.
-        ratios: The share kept of each channel group, where the method follows given ratios.
+        ratios: The share kept of each channel group, where the method follows given ratios; of
+            each layer's weights, where it follows given densities.
         flops: A budget that the architecture must meet; None where the study has none.
         seeds: Seeds by purpose; ``training`` and ``method`` are used here.
         start: See :class:`Record`.
-        fixed: Groups whose ratio is not searched and holds under a budget too.
+        fixed: Groups or layers whose ratio is not searched and holds under a budget too.
     """
 
     number: int

@@ -47,7 +47,7 @@ def prunable(
         name: weight
         for name, weight in masked_weights(network).items()
         if layers == "all" or weight.dim() > 2
-        if not any(_is_in(name.removesuffix(".weight"), pattern) for pattern in whole)
+        if not any(is_in(name.removesuffix(".weight"), pattern) for pattern in whole)
     }
     if not found:
         raise MethodError(f"no layer of {space.source} is left to drop weights from")
@@ -85,10 +85,10 @@ def masks_for(
 
     if budget is None:
         return at(density)
-    fits = _largest(lambda share: _cost(at(share), costs) <= budget)
+    fits = largest_share(lambda share: _cost(at(share), costs) <= budget)
     if fits is None:
         least = _cost(at(1e-12), costs)
-        raise _too_small(least, budget)
+        raise too_small(least, budget)
     return at(fits)
 
 
@@ -102,9 +102,9 @@ def share_within(scores: Scores, costs: Mapping[str, int], budget: int) -> float
     def cost(share: float) -> int:
         return _cost(per_layer(scores, dict.fromkeys(scores, share)), costs)
 
-    found = _largest(lambda share: cost(share) <= budget)
+    found = largest_share(lambda share: cost(share) <= budget)
     if found is None:
-        raise _too_small(cost(0.0), budget)
+        raise too_small(cost(0.0), budget)
     return found
 
 
@@ -184,7 +184,8 @@ def dropped_state(state: Mapping[str, Tensor], masks: Mapping[str, Mask]) -> dic
     }
 
 
-def _is_in(layer: str, pattern: str) -> bool:
+def is_in(layer: str, pattern: str) -> bool:
+    """Return whether a pattern names a layer, or a module that it is in."""
     return fnmatchcase(layer, pattern) or fnmatchcase(layer, f"{pattern}.*")
 
 
@@ -192,15 +193,19 @@ def _cost(masks: Mapping[str, Tensor], costs: Mapping[str, int]) -> int:
     return sum(costs[name] * int(mask.sum()) for name, mask in masks.items())
 
 
-def _too_small(least: int, budget: int) -> BudgetError:
+def too_small(least: int, budget: int) -> BudgetError:
+    """Return the error of a budget that not even one weight of each layer meets."""
     return BudgetError(
         f"every layer keeps a weight, so that {least:,} FLOPs of masked layers are left at "
         f"least, but the budget allows them {budget:,}"
     )
 
 
-def _largest(holds: Callable[[float], bool]) -> float | None:
-    """The largest share in (0, 1] for which something holds that holds for all smaller ones."""
+def largest_share(holds: Callable[[float], bool]) -> float | None:
+    """Return the largest share in (0, 1] for which holds what holds for all smaller ones.
+
+    None where it holds for none.
+    """
     low, high = 1e-12, 1.0
     if holds(high):
         return high

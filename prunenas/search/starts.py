@@ -156,6 +156,8 @@ def _defaults(study: Study, space: Space) -> Iterator[Start]:
         def default(name: str, fields: Mapping[str, Any] = fields) -> Any:
             if name.startswith("ratio/"):
                 return 0.7  # of channels: about half of the FLOPs
+            if name.startswith("density/"):
+                name = "density"  # the same for all layers
             return None if fields[name].is_required() else fields[name].get_default()
 
         share = min(_shares(study), key=lambda share: abs(share - 0.5))
@@ -192,6 +194,8 @@ def _earlier(study: Study, space: Space, earlier: StudyView) -> Iterator[Start]:
         if again is not None:
             yield Start(name, again)
             continue
+        if record.architecture is not None and record.architecture.get("masks"):
+            continue  # its widths say nothing of it
         widths = {
             group: max(1, round(ratio * earlier.dense_widths[group]))
             for group, ratio in record.ratios.items()

@@ -6,11 +6,11 @@
 'group'
 """
 
-from prunenas.spec.laws import check_whole, check_widths
+from prunenas.spec.fitting import check_densities, check_whole, check_widths
 from prunenas.spec.load import check, known_spaces, load_space, load_study
 from prunenas.spec.objective import Objective, SearchSection
 from prunenas.spec.recipe import load_recipe
-from prunenas.spec.space import Domain, RatioRange, SearchSpace, Widths
+from prunenas.spec.space import Densities, Domain, SearchSpace, ShareRange, Widths
 from prunenas.spec.study import (
     DataSection,
     MethodEntry,
@@ -20,16 +20,18 @@ from prunenas.spec.study import (
 
 __all__ = [
     "DataSection",
+    "Densities",
     "Domain",
     "MethodEntry",
     "ModelSection",
     "Objective",
-    "RatioRange",
     "SearchSection",
     "SearchSpace",
+    "ShareRange",
     "Study",
     "Widths",
     "check",
+    "check_densities",
     "check_whole",
     "check_widths",
     "known_spaces",
