@@ -11,6 +11,7 @@ from prunenas.methods.drop_pruning import DropPruning
 from prunenas.methods.fpgm import FPGM
 from prunenas.methods.gibbs import Gibbs
 from prunenas.methods.group_norm import GroupNorm
+from prunenas.methods.guided_sparse import GuidedSparse
 from prunenas.methods.l1_norm import L1Norm
 from prunenas.methods.magnitude import Magnitude
 from prunenas.methods.netadapt import NetAdapt
@@ -40,6 +41,7 @@ METHODS: dict[str, type[Method]] = {
     "netadapt": NetAdapt,
     "magnitude": Magnitude,
     "random_sparse": RandomSparse,
+    "guided_sparse": GuidedSparse,
     "gibbs": Gibbs,
     "drop_pruning": DropPruning,
 }

@@ -1,8 +1,9 @@
 """Densities given layer by layer: for which layers, and onto a budget."""
 
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 
-from prunenas.architecture import Space
+from prunenas.architecture import Architecture, Space, build, masked_weights
 from prunenas.errors import MethodError
 from prunenas.methods._base import Method, groups_of
 from prunenas.methods._positions import stages
@@ -12,24 +13,37 @@ from prunenas.methods._weight_level import Layers, is_in, largest_share, too_sma
 def layers_of(space: Space, layers: Layers, whole: tuple[str, ...]) -> dict[str, int]:
     """Return the layers that may lose weights, each with its stage, by name.
 
-    As ``_weight_level.prunable``, without a network. A layer that shares its weight with another
-    one is there, and loses none.
+    As ``_weight_level.prunable``, without a network.
 
     Raises:
         MethodError: There are none.
         WidthError: ``whole`` names no layer.
     """
     groups_of(space, whole)  # refuses names that are no layer's
-    convolutions = {layer.name for layer in space.dense.layers if layer.kind == "conv"}
+    of = stages(space)
     found = {
-        name: stage
-        for name, stage in stages(space).items()
-        if layers == "all" or name in convolutions
+        name: of[name]
+        for name, dims in _masked(space.dense)
+        if layers == "all" or dims > 2
         if not any(is_in(name, pattern) for pattern in whole)
     }
     if not found:
         raise MethodError(f"no layer of {space.source} is left to drop weights from")
     return found
+
+
+@lru_cache(maxsize=8)
+def _masked(dense: Architecture) -> tuple[tuple[str, int], ...]:
+    """The layers of a dense network that may be masked, and their weights' dimensions.
+
+    Kept, because every proposal of a search asks for them.
+    """
+    # Trusted: tracing this space has already run the source's code.
+    network = build(dense, trust=True)
+    return tuple(
+        (name.removesuffix(".weight"), weight.dim())
+        for name, weight in masked_weights(network).items()
+    )
 
 
 def given(
