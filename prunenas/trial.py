@@ -4,12 +4,10 @@ A :class:`Record` is everything that is kept of a trial: it lives in the study's
 a projection of it, and the command line shows it.
 """
 
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -28,7 +26,7 @@ from prunenas.errors import (
 from prunenas.methods import Dense, Method
 from prunenas.training import EpochMetrics, scratch_epochs
 from prunenas.training.shared import Job, Trainings
-from prunenas.version import __version__
+from prunenas.version import versions
 
 State = Literal["complete", "failed", "infeasible", "stopped", "paused"]
 
@@ -341,16 +339,6 @@ def point(metrics: EpochMetrics) -> dict[str, float]:
         "validation_loss": metrics.validation.loss,
         "validation_accuracy": metrics.validation.accuracy,
         "lr": metrics.lr,
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that decides a trial's figures."""
-    libraries = ("torch", "torchvision", "fvcore", "optuna", "numpy")
-    return {
-        "prunenas": __version__,
-        "python": platform.python_version(),
-        **{library: version(library) for library in libraries},
     }
 
 

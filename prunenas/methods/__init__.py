@@ -5,6 +5,8 @@ A method is one file here and one line in `METHODS`; the conformance tests
 """
 
 from prunenas.methods._base import Derivation, Inheritance, Method, groups_of
+from prunenas.methods._positions import mean as mean_maps
+from prunenas.methods._positions import survival as survival_maps
 from prunenas.methods.channel_regression import ChannelRegression
 from prunenas.methods.dense import Dense, Trained
 from prunenas.methods.drop_pruning import DropPruning
@@ -47,4 +49,14 @@ METHODS: dict[str, type[Method]] = {
 }
 """Every method by its name in study files."""
 
-__all__ = ["METHODS", "Dense", "Derivation", "Inheritance", "Method", "Trained", "groups_of"]
+__all__ = [
+    "METHODS",
+    "Dense",
+    "Derivation",
+    "Inheritance",
+    "Method",
+    "Trained",
+    "groups_of",
+    "mean_maps",
+    "survival_maps",
+]

@@ -1,12 +1,11 @@
 """Densities given layer by layer: for which layers, and onto a budget."""
 
 from collections.abc import Collection, Mapping
-from functools import lru_cache
 
-from prunenas.architecture import Architecture, Space, build, masked_weights
+from prunenas.architecture import Space
 from prunenas.errors import MethodError
 from prunenas.methods._base import Method, groups_of
-from prunenas.methods._positions import stages
+from prunenas.methods._positions import stages, weights_of
 from prunenas.methods._weight_level import Layers, is_in, largest_share, too_small
 
 
@@ -23,27 +22,13 @@ def layers_of(space: Space, layers: Layers, whole: tuple[str, ...]) -> dict[str,
     of = stages(space)
     found = {
         name: of[name]
-        for name, dims in _masked(space.dense)
-        if layers == "all" or dims > 2
+        for name, shape in weights_of(space.dense)
+        if layers == "all" or len(shape) > 2
         if not any(is_in(name, pattern) for pattern in whole)
     }
     if not found:
         raise MethodError(f"no layer of {space.source} is left to drop weights from")
     return found
-
-
-@lru_cache(maxsize=8)
-def _masked(dense: Architecture) -> tuple[tuple[str, int], ...]:
-    """The layers of a dense network that may be masked, and their weights' dimensions.
-
-    Kept, because every proposal of a search asks for them.
-    """
-    # Trusted: tracing this space has already run the source's code.
-    network = build(dense, trust=True)
-    return tuple(
-        (name.removesuffix(".weight"), weight.dim())
-        for name, weight in masked_weights(network).items()
-    )
 
 
 def given(

@@ -40,8 +40,8 @@ from prunenas.methods._weight_level import (
 from prunenas.methods.dense import Dense
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Row = Annotated[tuple[Share, ...], Field(min_length=3, max_length=3)]
-Places = Annotated[tuple[Row, ...], Field(min_length=3, max_length=3)]
+Row = tuple[Share, Share, Share]
+Places = tuple[Row, Row, Row]
 
 KERNEL = (3, 3)
 _DENSITY = 0.1  # without maps, that of the other methods
@@ -148,7 +148,7 @@ class GuidedSparse(Method):
         known = sorted({of[layers[name]] for name, weight in weights.items() if weight.dim() > 2})
         if not self.maps or not known:  # of linear layers alone: one stage, the last
             known = known or [0]
-        given = self.maps or (((1.0,) * 3,) * 3,)
+        given = self.maps or (((1.0, 1.0, 1.0),) * 3,)
         maps = dict(enumerate(torch.tensor(each, dtype=torch.float64) for each in given))
         by_stage = dict(zip(known, matched(maps, len(known)), strict=True))
         found = {}

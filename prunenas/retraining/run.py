@@ -20,7 +20,8 @@ from prunenas.places import HOME
 from prunenas.retraining.plan import Plan, check_fit
 from prunenas.tracking import SafeTraining, TrainingTracker
 from prunenas.training import EpochMetrics, evaluate, train
-from prunenas.trial import point, versions
+from prunenas.trial import point
+from prunenas.version import versions
 
 KIND = "retraining"  # of the locks and checkpoints
 

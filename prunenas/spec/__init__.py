@@ -6,6 +6,7 @@
 'group'
 """
 
+from prunenas.spec.files import maps_text
 from prunenas.spec.fitting import check_densities, check_whole, check_widths
 from prunenas.spec.load import check, known_spaces, load_space, load_study
 from prunenas.spec.objective import Objective, SearchSection
@@ -38,4 +39,5 @@ __all__ = [
     "load_recipe",
     "load_space",
     "load_study",
+    "maps_text",
 ]
