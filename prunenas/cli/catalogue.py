@@ -30,7 +30,7 @@ def catalogue(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List methods, models, architectures, data sets and search spaces.
+    """List methods, models, architectures, data sets, search spaces.
 
     Each with a line that describes it and where it comes from. Architectures are those of papers,
     ready to be trained. Search spaces are the files of the folder search_spaces in the current

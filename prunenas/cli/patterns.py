@@ -30,7 +30,7 @@ def patterns(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="STUDY|EXPORT...",
+            metavar="STUDY|EXPORT",
             help="Studies by name, of which it is the front, and folders of exports.",
             show_default=False,
         ),
@@ -63,11 +63,12 @@ def patterns(
     storage: Storage = STUDIES,
     json: Json = False,
 ) -> None:
-    """Show which places of 3 x 3 kernels networks with weight masks keep.
+    """Show which places of kernels networks with weight masks keep.
 
-    For each stage, the layers at one resolution, a map: the share of the kernels that keep each
-    place. Of several networks it is the mean of their maps. A study takes the maps over to another
-    network, written with --out: `methods: [{name: guided_sparse, with: {maps: FILE}}]`.
+    Kernels are those of 3 x 3. For each stage, the layers at one resolution, a map: the share of
+    the kernels that keep each place. Of several networks it is the mean of their maps. A study
+    takes the maps over to another network, written with --out: `methods: [{name: guided_sparse,
+    with: {maps: FILE}}]`.
 
     \b
     prunenas patterns sparse
