@@ -1,9 +1,12 @@
 """Studies that search densities: beside widths, under budgets, and what is refused."""
 
+import contextlib
 from pathlib import Path
 
+import exporting
 import pytest
 import tracked
+from methods_networks import dense
 from spec_samples import changed, inline, mistakes, write_sound_files
 from tiny_studies import L1, figures, write_study
 
@@ -11,7 +14,8 @@ from prunenas.architecture import Architecture, count_flops, trace
 from prunenas.cli import main
 from prunenas.errors import SpecError
 from prunenas.export import load, read_config
-from prunenas.search import StudyView, run_study
+from prunenas.methods import METHODS
+from prunenas.search import run_study
 from prunenas.search.coordinates import Coordinates
 from prunenas.search.experience import Experience
 from prunenas.search.starts import starts_of
@@ -32,11 +36,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def ran(folder: Path, methods: str, **settings: str | int) -> StudyView:
-    path = write_study(folder, methods=methods, epochs=1, **settings)  # type: ignore[arg-type]
-    return run_study(load_study(path), storage="sqlite:///studies.db", device="cpu")
-
-
 def test_knobs_are_layers_stages_or_the_network() -> None:
     shares = ShareRange(low=0.1, high=1.0)
 
@@ -54,11 +53,18 @@ def test_knobs_are_layers_stages_or_the_network() -> None:
     assert tied.densities(LAYERS, settings) == {"a": 0.2, "b": 0.2, "c": 0.4, "d": 1.0}
 
 
-def test_a_study_of_densities_beside_one_of_widths(folder: Path) -> None:
-    path = write_study(folder, methods=f"{L1}\n{MAGNITUDE}", epochs=1, trials=6)
+def test_a_study_of_densities_beside_one_of_widths(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "prunenas.export.Verifier", lambda: contextlib.nullcontext(exporting.verifier())
+    )
+    methods, starts = f"{L1}\n{MAGNITUDE}", ", starts: [defaults, uniform 0.5]"
+    path = write_study(folder, methods=methods, epochs=1, trials=3, more=starts)
     study = load_study(path)
     view = run_study(study, storage="sqlite:///studies.db", device="cpu")
     assert all(record.state == "complete" for record in view.records)
+    assert {record.method for record in view.records} == {"l1_norm", "magnitude"}
     found = [record for record in view.records if record.method == "magnitude"]
     assert any(record.start == "defaults of magnitude" for record in found)
     for record in found:
@@ -83,7 +89,7 @@ def test_a_study_of_densities_beside_one_of_widths(folder: Path) -> None:
 
 def test_every_candidate_meets_a_budget_and_a_rerun_repeats_it(folder: Path) -> None:
     path = write_study(
-        folder, methods=MAGNITUDE, epochs=1, trials=3, objective=BUDGET, sampler="auto"
+        folder, methods=MAGNITUDE, epochs=1, trials=2, objective=BUDGET, sampler="auto"
     )
     first, second = (
         run_study(load_study(path), storage=f"sqlite:///{name}.db", device="cpu", cache="off")
@@ -98,7 +104,8 @@ def test_every_candidate_meets_a_budget_and_a_rerun_repeats_it(folder: Path) -> 
 
 def test_a_study_starts_from_another_ones_densities(folder: Path) -> None:
     entry = MAGNITUDE.replace("magnitude", "random_sparse")
-    view = ran(folder, entry, trials=1)
+    path = write_study(folder, methods=entry, epochs=1, trials=1)
+    view = run_study(load_study(path), storage="sqlite:///studies.db", device="cpu")
     text = (folder / "tiny.yaml").read_text().replace("name: tiny", "name: later")
     text = text.replace("trials: 1", "trials: 4")
     (folder / "later.yaml").write_text(text.replace("seed: 3", "seed: 3, warm_start: tiny"))
@@ -260,3 +267,26 @@ def test_settings_round_trip_and_say_nothing_of_other_spaces(folder: Path) -> No
     asked = nearest(again, space, again.methods[0], lambda name: 0.5, None)
     assert asked is not None
     assert asked.fixed == frozenset()
+
+
+def test_uniform_starts_are_equal_densities_at_the_flops_they_are_called_by(folder: Path) -> None:
+    space = trace("vgg_mini", arguments={"in_channels": 1, "input_size": 8}, input_shape=(1, 8, 8))
+    fixed = MAGNITUDE.replace(RANGE, f"{RANGE}, fixed: {{features.0: 1.0}}")
+    for methods in (MAGNITUDE, fixed):
+        text = ", starts: [uniform 0.5, uniform 0.25]"
+        study = load_study(write_study(folder, methods=methods, more=text))
+        found = starts_of(study, space)
+        assert [start.name for start in found] == ["uniform 0.5", "uniform 0.25"]
+        for start, share in zip(found, (0.5, 0.25), strict=True):
+            [value] = set(start.parameters.values())
+            made = METHODS["random_sparse"]()
+            layers = dict.fromkeys(made.density_layers(space), value)
+            if methods == fixed:
+                layers["features.0"] = 1.0
+            source = dense("vgg_mini", folder / "cache")
+            flops = made.derive(source, ratios=layers).architecture.flops
+            assert flops == pytest.approx(share * space.dense.flops, rel=0.03)
+    study = load_study(write_study(folder, methods=MAGNITUDE, objective=BUDGET, trials=8))
+    [start, *_] = starts_of(study, space)
+    assert start.name == "uniform 0.4"
+    assert len(set(start.parameters.values())) == 1

@@ -5,6 +5,7 @@ A method is one file here and one line in `METHODS`; the conformance tests
 """
 
 from prunenas.methods._base import Derivation, Inheritance, Method, groups_of
+from prunenas.methods._densities import sparse_flops
 from prunenas.methods._positions import mean as mean_maps
 from prunenas.methods._positions import survival as survival_maps
 from prunenas.methods.channel_regression import ChannelRegression
@@ -58,5 +59,6 @@ __all__ = [
     "Trained",
     "groups_of",
     "mean_maps",
+    "sparse_flops",
     "survival_maps",
 ]

@@ -1,6 +1,7 @@
 """Densities given layer by layer: for which layers, and onto a budget."""
 
 from collections.abc import Collection, Mapping
+from math import prod
 
 from prunenas.architecture import Space
 from prunenas.errors import MethodError
@@ -103,3 +104,18 @@ def scaled(
     if found is None:
         raise too_small(cost(1e-12), budget)
     return at(found)
+
+
+def sparse_flops(space: Space, densities: Mapping[str, float]) -> int:
+    """Return the multiply-adds that are left where layers keep these shares of their weights.
+
+    Args:
+        space: Of the network.
+        densities: In (0, 1], by the names of layers; others keep all.
+    """
+    made, found = space.layer_flops(), space.dense.flops
+    for name, shape in weights_of(space.dense):
+        count = prod(shape)
+        gone = count - max(1, round(densities.get(name, 1.0) * count))
+        found -= made.get(name, 0) // count * gone
+    return found
