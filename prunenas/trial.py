@@ -4,12 +4,10 @@ A :class:`Record` is everything that is kept of a trial: it lives in the study's
 a projection of it, and the command line shows it.
 """
 
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -28,7 +26,7 @@ from prunenas.errors import (
 from prunenas.methods import Dense, Method
 from prunenas.training import EpochMetrics, point, scratch_epochs
 from prunenas.training.shared import Job, Trainings
-from prunenas.version import __version__
+from prunenas.version import versions
 
 State = Literal["complete", "failed", "infeasible", "stopped", "paused"]
 
@@ -122,11 +120,12 @@ class Candidate:
         method_name: The method's name in the study.
         method: The method with its hyperparameters.
         parameters: What Optuna proposed, by name.
-        ratios: The share kept of each channel group, where the method follows given ratios.
+        ratios: The share kept of each channel group, where the method follows given ratios; of
+            each layer's weights, where it follows given densities.
         flops: A budget that the architecture must meet; None where the study has none.
         seeds: Seeds by purpose; ``training`` and ``method`` are used here.
         start: See :class:`Record`.
-        fixed: Groups whose ratio is not searched and holds under a budget too.
+        fixed: Groups or layers whose ratio is not searched and holds under a budget too.
     """
 
     number: int
@@ -329,16 +328,6 @@ def _counted(architecture: Architecture, seed: int) -> nn.Module:
     if counted != architecture.whole_flops:
         raise TraceError(f"fvcore counts {counted:,} FLOPs, not {architecture.whole_flops:,}")
     return network
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that decides a trial's figures."""
-    libraries = ("torch", "torchvision", "fvcore", "optuna", "numpy")
-    return {
-        "prunenas": __version__,
-        "python": platform.python_version(),
-        **{library: version(library) for library in libraries},
-    }
 
 
 def _now() -> str:

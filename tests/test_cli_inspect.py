@@ -249,6 +249,7 @@ def test_a_method_says_what_it_is_and_what_it_searches(capsys):
     assert methods["taylor"]["kind"] == "automatic"
     assert methods["taylor"]["searches"] == ["keep", "batches"]
     assert {method["granularity"] for method in methods.values()} <= {"channel", "block", "weight"}
+    assert methods["magnitude"]["searches"][:2] == ["densities", "density"]
     assert main(["list", "methods"]) == 0
     header = capsys.readouterr().out.splitlines()[0].split()
     assert header == ["method", "what", "it", "is", "kind", "granularity", "searches", "source"]

@@ -186,6 +186,10 @@ def test_ratios_are_followed_or_refused(method: str, folder: Path) -> None:
     if METHODS[method].takes_ratios:
         derived = made(method).derive(source, ratios=ratios)
         assert list(derived.architecture.widths.values()) == [4, 16, 48, 64]
+    elif METHODS[method].takes_densities:  # of layers, see test_methods_densities.py
+        other = dense("resnet20_b", folder)
+        with pytest.raises(MethodError, match="densities must be given for all layers"):
+            made(method).derive(other, ratios={group.name: 0.5 for group in other.space.groups})
     else:
         with pytest.raises(MethodError, match="takes_ratios"):
             made(method).derive(source, ratios=ratios)
@@ -202,14 +206,14 @@ def test_hyperparameters_are_frozen_documented_and_within_their_search_range(met
     instance = METHODS[method]()
     for name, field in METHODS[method].model_fields.items():
         assert field.description
-        if name in Method.model_fields or name == "memory":
-            continue  # what is to stay, and what the machine has, is the user's to say
+        if name in Method.model_fields or name in ("memory", "maps"):
+            continue  # what is to stay, what the machine has and what was measured: the user's
         assert isinstance(field.json_schema_extra, dict)
         search = field.json_schema_extra["search"]
         assert isinstance(search, dict)
         default = getattr(instance, name)
         ends = search.get("choices") or [search["low"], search["high"]]
-        assert min(ends) <= default <= max(ends)
+        assert default is None or min(ends) <= default <= max(ends)
         for end in ends:  # the bounds that validation draws lie outside the range
             assert getattr(METHODS[method](**{name: end}), name) == end
         with pytest.raises(ValidationError, match="frozen"):

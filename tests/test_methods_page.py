@@ -23,7 +23,8 @@ def row(name: str) -> tuple[str, ...]:
         for field, info in method.model_fields.items()
         if isinstance(info.json_schema_extra, dict) and "search" in info.json_schema_extra
     ]
-    searched = [*(["ratios"] if method.takes_ratios else []), *own]
+    given = [*["ratios"] * method.takes_ratios, *["densities"] * method.takes_densities]
+    searched = [*given, *own]
     authors, _, title = method.source.partition(", ")
     sentence = (method.__doc__ or "").partition("\n")[0]
     kind, unit = method.kind, f"{method.granularity}s"

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from prunenas.architecture import build, masked_weights, trace, with_masks
 from prunenas.methods._positions import draw, matched, mean, stages, survival
@@ -78,3 +79,22 @@ def test_the_mean_is_over_the_networks_that_have_the_stage() -> None:
     found = mean([one, other])
     assert float(found[0][0, 0]) == 0.5
     assert float(found[1][0, 0]) == 1.0
+
+
+@pytest.mark.parametrize("shortcut", ["a", "b"])
+def test_a_layers_stage_is_its_resolution(shortcut: str) -> None:
+    """With shortcut A one residual stream reaches through all stages; by hooks it is told apart."""
+    arguments = {"in_channels": 1, "input_size": 8, "shortcut": shortcut}
+    space = trace("resnet20", arguments=arguments, input_shape=(1, 8, 8))
+    network, sizes = build(space.dense), dict[str, int]()
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(
+                lambda layer, given, out, name=name: sizes.update({name: out.shape[-1]})
+            )
+    network.eval()(torch.zeros(1, 1, 8, 8))
+    of = stages(space)
+    assert {name: of[name] for name in sizes} == {
+        name: {8: 0, 4: 1, 2: 2}[size] for name, size in sizes.items()
+    }
+    assert of["classifier"] == 2

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from prunenas.architecture import Architecture, build, count_flops, trace
 from prunenas.cache import Cache
@@ -58,8 +60,24 @@ def derived(dense: Dense, method: str, budget: float | None = None, **settings: 
 
 
 def counted(architecture: Architecture) -> int:
-    """What fvcore says, which knows nothing of the methods' own sums."""
-    return count_flops(build(architecture, trust=True), architecture.input_shape)
+    """What fvcore says, which knows nothing of the methods' own sums; without dropped weights."""
+    network = build(architecture, trust=True)
+    return count_flops(network, architecture.input_shape) - dropped(network, architecture)
+
+
+def dropped(network: nn.Module, architecture: Architecture) -> int:
+    """Multiply-adds of dropped weights: each is used once for each place of its layer's output."""
+    gone = []
+
+    def count(layer: nn.Module, given: object, output: Tensor) -> None:
+        zeros = int((layer.get_parameter("weight") == 0).sum())
+        gone.append(zeros * output.numel() // output.shape[1])
+
+    for name in architecture.masks:
+        network.get_submodule(name.removesuffix(".weight")).register_forward_hook(count)
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, *architecture.input_shape))
+    return sum(gone)
 
 
 def inherited(dense: Dense, derivation: Derivation) -> float:
@@ -150,6 +168,18 @@ def the_ratio_of_flops(dense: Dense, method: str) -> None:
     assert (1 - 2 * TOLERANCE) * 0.4 <= share <= 0.4
 
 
+def the_share_of_weights(dense: Dense, method: str) -> None:
+    """Of all convolutions together, to a weight for each layer."""
+    masks = derived(dense, method, density=0.4).architecture.masks
+    weights = {n: w for n, w in dense.network().state_dict().items() if w.dim() == 4}
+    assert masks.keys() <= weights.keys()
+    kept = sum(
+        int(masks[name].tensor().sum()) if name in masks else weight.numel()
+        for name, weight in weights.items()
+    )
+    assert abs(kept - 0.4 * sum(map(Tensor.numel, weights.values()))) <= len(weights)
+
+
 RULES: dict[str, Callable[[Dense, str], None]] = {
     "uniform": the_same_share_everywhere,
     "random": the_shares_drawn,
@@ -164,6 +194,11 @@ RULES: dict[str, Callable[[Dense, str], None]] = {
     "sparse_structure": nothing_with_factor_zero,
     "trainable_gates": the_gates_target,
     "netadapt": the_ratio_of_flops,
+    "magnitude": the_share_of_weights,
+    "random_sparse": the_share_of_weights,
+    "guided_sparse": the_share_of_weights,
+    "gibbs": the_share_of_weights,
+    "drop_pruning": the_share_of_weights,
 }
 """Where each method stops without a budget."""
 

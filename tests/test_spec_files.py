@@ -22,6 +22,7 @@ from prunenas.spec import (
     SearchSpace,
     Study,
     check,
+    check_densities,
     check_widths,
     load_space,
     load_study,
@@ -72,13 +73,14 @@ def test_every_committed_study_fits_its_model(path: Path) -> None:
     model = trace(study.model.name, arguments=arguments, input_shape=shape)
     for entry in study.methods:
         assert check_widths(entry.space, model) == ()
+        assert check_densities(entry, model) == ()
 
 
 @pytest.mark.parametrize("path", SPACES, ids=stem)
 def test_every_committed_search_space_is_sound(path: Path) -> None:
     check(path)
     space = load_space(path)
-    assert (space.widths is not None) or space.method
+    assert space.widths is not None or space.densities is not None or space.method
 
 
 @pytest.mark.parametrize("path", [*STUDIES, *SPACES], ids=stem)
@@ -159,7 +161,7 @@ def shown(field: FieldInfo) -> str:
 def test_documented_examples_are_sound(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "study_files.md").read_text()
     blocks = re.findall(r"```yaml\n# (\S+)\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for path in SPACES:
         (tmp_path / "search_spaces").mkdir(exist_ok=True)
         (tmp_path / "search_spaces" / path.name).write_text(path.read_text())

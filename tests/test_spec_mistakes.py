@@ -100,7 +100,7 @@ def ratio(text: str) -> str:
         (5, ratio("low: 0.1, hihg: 1.0"), f"unknown {RATIO_OF} key 'hihg' (did you mean 'high'?). "
          "Known: high, log, low, step"),
         (5, inline("{widht: {}, widths: {per: group, ratio: {low: 0.1, high: 1}}}"), "unknown "
-         "methods[0].space key 'widht' (did you mean 'widths'?). Known: method, widths"),
+         "methods[0].space key 'widht' (did you mean 'widths'?). Known: densities, method, widths"),
         (7, "# train", "train must be given"),
         (2, "model: {}", "model.name must be given"),
         (3, "data: {name: digits, seed: 1, seed: 2}", "a key may be given once, but 'seed' is also "
@@ -236,7 +236,7 @@ def test_an_empty_list_of_methods_is_told(folder: Path) -> None:
         ("widths: {per: group, ratio: {low: 0.5, high: 0.2}}", "1: widths.ratio: `low <= high` "
          "must hold, but low is 0.5 and high is 0.2"),
         ("metod: {}\n", "1: unknown search space key 'metod' (did you mean 'method'?). Known: "
-         "method, widths"),
+         "densities, method, widths"),
         ("method:\n  kep: {}\n", "2: unknown hyperparameter 'kep' (did you mean 'keep'?). Known: "
          + FIELDS),
         ("method:\n  keep:\n    low: 0.1\n    high: 1.2\n", "4: network_slimming: `keep <= 1` must "

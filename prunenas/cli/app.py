@@ -12,6 +12,7 @@ from prunenas.cli.catalogue import catalogue
 from prunenas.cli.check import check
 from prunenas.cli.export import export
 from prunenas.cli.inspect import inspect
+from prunenas.cli.patterns import patterns
 from prunenas.cli.run import run
 from prunenas.cli.studies import best, status
 from prunenas.cli.tracking import track, ui
@@ -72,7 +73,13 @@ def prunenas(
 
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Studies": {"run": run, "check": check, "status": status, "best": best, "cache": cache},
-    "Architectures": {"export": export, "train": train, "inspect": inspect, "list": catalogue},
+    "Architectures": {
+        "export": export,
+        "train": train,
+        "inspect": inspect,
+        "patterns": patterns,
+        "list": catalogue,
+    },
     "Tracking": {"ui": ui, "track": track},
 }
 """Every command by its panel and name, in the order of help."""

@@ -30,7 +30,7 @@ def catalogue(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List methods, models, architectures, data sets and search spaces.
+    """List methods, models, architectures, data sets, search spaces.
 
     Each with a line that describes it and where it comes from. Architectures are those of papers,
     ready to be trained. Search spaces are the files of the folder search_spaces in the current
@@ -173,12 +173,16 @@ ENTRIES: dict[Kind, Callable[[], list[dict[str, Any]]]] = {
 
 
 def _searched(method: "type[Method]") -> list[str]:
-    """Return what a study can search: ``widths`` where ratios are followed, hyperparameters."""
+    """Return what a study can search: ``widths`` or ``densities`` where they are followed, and
+    hyperparameters.
+    """
     fields = [
         field
         for field, info in method.model_fields.items()
         if isinstance(info.json_schema_extra, dict) and "search" in info.json_schema_extra
     ]
+    if method.takes_densities:
+        return ["densities", *fields]
     return ["widths", *fields] if method.takes_ratios else fields
 
 

@@ -5,12 +5,16 @@ A method is one file here and one line in `METHODS`; the conformance tests
 """
 
 from prunenas.methods._base import Derivation, Inheritance, Method, groups_of
+from prunenas.methods._densities import sparse_flops
+from prunenas.methods._positions import mean as mean_maps
+from prunenas.methods._positions import survival as survival_maps
 from prunenas.methods.channel_regression import ChannelRegression
 from prunenas.methods.dense import Dense, Trained
 from prunenas.methods.drop_pruning import DropPruning
 from prunenas.methods.fpgm import FPGM
 from prunenas.methods.gibbs import Gibbs
 from prunenas.methods.group_norm import GroupNorm
+from prunenas.methods.guided_sparse import GuidedSparse
 from prunenas.methods.l1_norm import L1Norm
 from prunenas.methods.magnitude import Magnitude
 from prunenas.methods.netadapt import NetAdapt
@@ -40,9 +44,21 @@ METHODS: dict[str, type[Method]] = {
     "netadapt": NetAdapt,
     "magnitude": Magnitude,
     "random_sparse": RandomSparse,
+    "guided_sparse": GuidedSparse,
     "gibbs": Gibbs,
     "drop_pruning": DropPruning,
 }
 """Every method by its name in study files."""
 
-__all__ = ["METHODS", "Dense", "Derivation", "Inheritance", "Method", "Trained", "groups_of"]
+__all__ = [
+    "METHODS",
+    "Dense",
+    "Derivation",
+    "Inheritance",
+    "Method",
+    "Trained",
+    "groups_of",
+    "mean_maps",
+    "sparse_flops",
+    "survival_maps",
+]

@@ -79,6 +79,8 @@ class Method(BaseModel):
         kind: ``"predefined"``: the architecture follows from ratios, hyperparameters and seed
             alone, nothing is trained for it. ``"automatic"``: it is found in trained weights.
         takes_ratios: Whether `derive` follows ratios given for each group.
+        takes_densities: Whether `derive` follows densities given for each layer; they are its
+            ``ratios`` then, by the names of `density_layers`.
         granularity: What goes as one: a `"channel"` of a group, or a residual `"block"`, too.
         source: The paper, for tables: authors, year, title, venue.
     """
@@ -87,6 +89,7 @@ class Method(BaseModel):
 
     kind: ClassVar[Literal["predefined", "automatic"]]
     takes_ratios: ClassVar[bool]
+    takes_densities: ClassVar[bool] = False
     granularity: ClassVar[Granular]
     source: ClassVar[str]
 
@@ -114,11 +117,11 @@ class Method(BaseModel):
         Args:
             dense: The dense network, its data and its training.
             ratios: Share of channels to keep, in (0, 1], for each group by name; only where
-                `takes_ratios`.
+                `takes_ratios`. Where `takes_densities`, share of weights for each layer.
             flops: A budget in fused multiply-adds of one input. The architecture comes as close
                 to it as whole channels allow and never exceeds it.
-            fixed: Groups that keep their given ratio whatever the budget; those of `whole` keep all
-                their channels even so.
+            fixed: Groups (layers, where they have densities) that keep their given ratio whatever
+                the budget; those of `whole` keep all their channels even so.
             seed: Of the method's own random choices; equal seeds, equal architectures.
 
         Raises:
@@ -131,6 +134,18 @@ class Method(BaseModel):
     def held(self, space: Space) -> frozenset[str]:
         """Return the names of the groups that `whole` keeps at full width; see `groups_of`."""
         return groups_of(space, self.whole)
+
+    def density_layers(self, space: Space) -> dict[str, int]:
+        """Return the layers that densities can be given for, each with its stage, by name.
+
+        None, unless `takes_densities`.
+
+        Raises:
+            MethodError: No layer is left to lose weights.
+            WidthError: `whole` names no layer.
+        """
+        del space
+        return {}
 
     def proportioned(
         self,

@@ -8,26 +8,50 @@ each kernel's places with these probabilities, and needs no training for it.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
+from math import prod
 
 import torch
 from torch import Tensor
 
-from prunenas.architecture import Architecture, Space
+from prunenas.architecture import Architecture, Space, build, masked_weights
 
 Maps = Mapping[int, Tensor]
 """By stage the share of the kernels that keep each place, float64 of shape ``(kh, kw)``."""
 
 
-def stages(space: Space) -> dict[str, int]:
-    """Return the stage of each layer that makes channels of a free group, by the layer's name.
+@lru_cache(maxsize=8)
+def weights_of(dense: Architecture) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Return the layers of a dense network that may be masked, with their weights' shapes.
 
-    A layer of a frozen group has the stage of the layer before it.
+    Kept, because every proposal of a search asks for them.
     """
+    # Trusted: whoever has a space of it has already run the source's code.
+    network = build(dense, trust=True)
+    return tuple(
+        (name.removesuffix(".weight"), tuple(weight.shape))
+        for name, weight in masked_weights(network).items()
+    )
+
+
+def stages(space: Space) -> dict[str, int]:
+    """Return the stage of each convolution and linear layer, by its name.
+
+    It is that of the channel groups at the same resolution, which is how often each of the layer's
+    weights is used. (A layer's own groups don't say it: those of a residual stream whose channels
+    are padded reach through all stages.) Where no group has that resolution, or the layer's weight
+    can't be masked, it is the group's that the layer makes, or else the stage of the layer before.
+    """
+    made = space.layer_flops()
+    uses = {name: made.get(name, 0) // prod(shape) for name, shape in weights_of(space.dense)}
     known = {layer: group.stage for group in space.groups for layer in group.layers}
+    # The first layer of a group is where its stage comes from.
+    sizes = {uses[g.layers[0]]: g.stage for g in space.groups if g.layers[0] in uses}
     found, last = {}, 0
     for layer in space.dense.layers:
         if layer.name is not None and layer.kind in ("conv", "linear"):
-            last = known.get(layer.name, last)
+            size = uses.get(layer.name)
+            last = sizes[size] if size in sizes else known.get(layer.name, last)
             found[layer.name] = last
     return found
 
@@ -45,13 +69,14 @@ def survival(
     sums: dict[int, Tensor] = {}
     counts: dict[int, int] = {}
     of = stages(space)
-    for name, mask in architecture.masks.items():
-        layer = name.removesuffix(".weight")
-        if mask.shape[2:] != kernel or layer not in of:
+    for layer, shape in weights_of(space.dense):
+        mask = architecture.masks.get(f"{layer}.weight")
+        if shape[2:] != kernel:
             continue
-        keep, stage = mask.tensor().double(), of[layer]
-        sums[stage] = sums.get(stage, torch.zeros(kernel, dtype=torch.float64)) + keep.sum((0, 1))
-        counts[stage] = counts.get(stage, 0) + mask.shape[0] * mask.shape[1]
+        keep, stage = torch.ones(shape) if mask is None else mask.tensor(), of[layer]
+        nothing = torch.zeros(kernel, dtype=torch.float64)
+        sums[stage] = sums.get(stage, nothing) + keep.sum((0, 1), dtype=torch.float64)
+        counts[stage] = counts.get(stage, 0) + shape[0] * shape[1]
     return {stage: sums[stage] / counts[stage] for stage in sorted(sums)}
 
 

@@ -47,7 +47,7 @@ def prunable(
         name: weight
         for name, weight in masked_weights(network).items()
         if layers == "all" or weight.dim() > 2
-        if not any(_is_in(name.removesuffix(".weight"), pattern) for pattern in whole)
+        if not any(is_in(name.removesuffix(".weight"), pattern) for pattern in whole)
     }
     if not found:
         raise MethodError(f"no layer of {space.source} is left to drop weights from")
@@ -88,7 +88,7 @@ def masks_for(
     fits = largest_share(lambda share: _cost(at(share), costs) <= budget)
     if fits is None:
         least = _cost(at(1e-12), costs)
-        raise _too_small(least, budget)
+        raise too_small(least, budget)
     return at(fits)
 
 
@@ -168,7 +168,8 @@ def dropped_state(state: Mapping[str, Tensor], masks: Mapping[str, Mask]) -> dic
     }
 
 
-def _is_in(layer: str, pattern: str) -> bool:
+def is_in(layer: str, pattern: str) -> bool:
+    """Return whether a pattern names a layer, or a module that it is in."""
     return fnmatchcase(layer, pattern) or fnmatchcase(layer, f"{pattern}.*")
 
 
@@ -176,7 +177,8 @@ def _cost(masks: Mapping[str, Tensor], costs: Mapping[str, int]) -> int:
     return sum(costs[name] * int(mask.sum()) for name, mask in masks.items())
 
 
-def _too_small(least: int, budget: int) -> BudgetError:
+def too_small(least: int, budget: int) -> BudgetError:
+    """Return the error of a budget that not even one weight of each layer meets."""
     return BudgetError(
         f"every layer keeps a weight, so that {least:,} FLOPs of masked layers are left at "
         f"least, but the budget allows them {budget:,}"

@@ -8,7 +8,9 @@ what is left is trained on in between, as Han et al. do.
 
 ``scope`` says how the density is spread over the layers: ``global``, by one threshold over all;
 ``uniform``, the same for each; ``erk``, small layers keep more (Evci et al. 2020). A FLOPs budget
-is met by surviving multiply-adds, to the weight.
+is met by surviving multiply-adds, to the weight. Where densities are given layer by layer, as a
+study may search them, each layer keeps its own largest weights at its own density; a budget then
+scales all densities by one factor.
 
 Differs from the paper: one threshold for all layers is Liu et al.'s; Han et al. set one for each
 layer by hand, from the spread of its weights. ``layers: convolutions`` is Liu et al.'s choice,
@@ -24,9 +26,10 @@ from typing import ClassVar, Literal, final
 from pydantic import Field
 from torch import Tensor, nn
 
-from prunenas.architecture import Mask
+from prunenas.architecture import Mask, Space
 from prunenas.architecture.masking import put_on
-from prunenas.methods._base import Derivation, Granular, Inheritance, Method, refuse_ratios
+from prunenas.methods._base import Derivation, Granular, Inheritance, Method
+from prunenas.methods._densities import given, layers_of, scaled
 from prunenas.methods._weight_level import (
     Distribution,
     Layers,
@@ -34,6 +37,7 @@ from prunenas.methods._weight_level import (
     dropped_state,
     masked_budget,
     masks_for,
+    per_layer,
     prunable,
     sparse_architecture,
     unit_scores,
@@ -47,6 +51,7 @@ class Magnitude(Method):
 
     kind: ClassVar[Literal["predefined", "automatic"]] = "automatic"
     takes_ratios: ClassVar[bool] = False
+    takes_densities: ClassVar[bool] = True
     granularity: ClassVar[Granular] = "weight"
     source: ClassVar[str] = (
         "Han et al. 2015, Learning both Weights and Connections for Efficient Neural Networks, NIPS"
@@ -60,6 +65,7 @@ class Magnitude(Method):
         json_schema_extra={
             "search": {"low": 0.02, "high": 0.5, "log": True},
             "replaced_by_budget": True,
+            "replaced_by_densities": True,
         },
     )
     scope: Distribution = Field(
@@ -68,12 +74,18 @@ class Magnitude(Method):
             "How that is spread over the layers: by one threshold for all, the same share of "
             "each, or more of small ones (Erdős–Rényi-kernel)."
         ),
-        json_schema_extra={"search": {"choices": ["erk", "global", "uniform"]}},
+        json_schema_extra={
+            "search": {"choices": ["erk", "global", "uniform"]},
+            "replaced_by_densities": True,
+        },
     )
     layers: Layers = Field(
         "convolutions",
         description="Which layers lose weights: convolutions, or linear layers as well.",
-        json_schema_extra={"search": {"choices": ["all", "convolutions"]}},
+        json_schema_extra={
+            "search": {"choices": ["all", "convolutions"]},
+            "decides_densities": True,
+        },
     )
     rounds: int = Field(
         1,
@@ -103,9 +115,11 @@ class Magnitude(Method):
         fixed: Collection[str] = (),
         seed: int = 0,
     ) -> Derivation:
-        """Train, drop the smallest weights, as often as asked; see `Method.derive`."""
-        del fixed, seed  # no ratios are given; the dense network's own seed is all there is
-        refuse_ratios("magnitude", ratios)
+        """Train, drop the smallest weights, as often as asked; see `Method.derive`.
+
+        Under a budget the densities of steps in between are those on the way to the last ones.
+        """
+        del seed  # the dense network's own is all there is
         space = dense.space
         network = dense.network()
         weights = prunable(space, network, self.layers, self.whole)
@@ -113,19 +127,27 @@ class Magnitude(Method):
         shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
         plain = unit_scores(weights, "weight")
         budget = None if flops is None else masked_budget(space, costs, plain, flops)
+        densities = None if ratios is None else given(self, space, ratios, weights)
+        if densities is not None and budget is not None:
+            counts = {name: weight.numel() for name, weight in weights.items()}
+            densities = scaled(densities, counts, costs, budget, fixed)
         full = sum(costs[name] * weight.numel() for name, weight in weights.items())
         trained = dense.train()
         state, masks = trained.state, dict[str, Mask]()
         for done in range(1, self.rounds + 1):
             part = done / self.rounds
-            keep = masks_for(
-                unit_scores({name: state[name] for name in weights}, "weight"),
-                costs,
-                self.scope,
-                density=self.density**part,
-                budget=None if budget is None else _between(full, budget, part),
-                shapes=shapes,
-            )
+            sizes = unit_scores({name: state[name] for name in weights}, "weight")
+            if densities is not None:
+                keep = per_layer(sizes, {name: each**part for name, each in densities.items()})
+            else:
+                keep = masks_for(
+                    sizes,
+                    costs,
+                    self.scope,
+                    density=self.density**part,
+                    budget=None if budget is None else _between(full, budget, part),
+                    shapes=shapes,
+                )
             architecture = sparse_architecture(space, keep)
             masks = dict(architecture.masks)
             state = dropped_state(state, masks)
@@ -140,6 +162,10 @@ class Magnitude(Method):
             },
             inherit=lambda: Inheritance({}, state),
         )
+
+    def density_layers(self, space: Space) -> dict[str, int]:
+        """Return the layers that lose weights, each with its stage; see `Method`."""
+        return layers_of(space, self.layers, self.whole)
 
     def _retrained(
         self,

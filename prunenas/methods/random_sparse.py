@@ -4,7 +4,8 @@ Each layer's density is given, by one of two rules, and which of its weights are
 After Evci, Gale, Menick, Castro, Elsen, "Rigging the Lottery: Making All Tickets Winners", ICML
 2020, section 3 (from memory), whose static sparse training it is: ``uniform`` is the same density
 for every layer, ``erk`` (Erdős–Rényi-kernel) more for small layers. Predefined: nothing is trained
-for it, and the masks follow from density and seed alone.
+for it, and the masks follow from density and seed alone. A study may search the density of each
+layer instead; a FLOPs budget then scales all of them by one factor.
 
 Differs from the paper: the first layer is not left whole under ``uniform``; name it in ``whole`` to
 have it so. A layer never loses its last weight.
@@ -16,12 +17,15 @@ from typing import ClassVar, Literal, final
 import torch
 from pydantic import Field
 
-from prunenas.methods._base import Derivation, Granular, Method, refuse_ratios
+from prunenas.architecture import Space
+from prunenas.methods._base import Derivation, Granular, Method
+from prunenas.methods._densities import given, layers_of, scaled
 from prunenas.methods._weight_level import (
     Layers,
     costs_of,
     masked_budget,
     masks_for,
+    per_layer,
     prunable,
     sparse_architecture,
 )
@@ -34,6 +38,7 @@ class RandomSparse(Method):
 
     kind: ClassVar[Literal["predefined", "automatic"]] = "predefined"
     takes_ratios: ClassVar[bool] = False
+    takes_densities: ClassVar[bool] = True
     granularity: ClassVar[Granular] = "weight"
     source: ClassVar[str] = (
         "Evci et al. 2020, Rigging the Lottery: Making All Tickets Winners, ICML"
@@ -47,17 +52,24 @@ class RandomSparse(Method):
         json_schema_extra={
             "search": {"low": 0.02, "high": 0.5, "log": True},
             "replaced_by_budget": True,
+            "replaced_by_densities": True,
         },
     )
     distribution: Literal["uniform", "erk"] = Field(
         "erk",
         description="How that is spread: the same share of each layer, or more of small ones.",
-        json_schema_extra={"search": {"choices": ["erk", "uniform"]}},
+        json_schema_extra={
+            "search": {"choices": ["erk", "uniform"]},
+            "replaced_by_densities": True,
+        },
     )
     layers: Layers = Field(
         "convolutions",
         description="Which layers lose weights: convolutions, or linear layers as well.",
-        json_schema_extra={"search": {"choices": ["all", "convolutions"]}},
+        json_schema_extra={
+            "search": {"choices": ["all", "convolutions"]},
+            "decides_densities": True,
+        },
     )
 
     def derive(
@@ -70,8 +82,6 @@ class RandomSparse(Method):
         seed: int = 0,
     ) -> Derivation:
         """Draw each layer's weights, at the density or onto the budget; see `Method.derive`."""
-        del fixed  # no ratios are given
-        refuse_ratios("random_sparse", ratios)
         space = dense.space
         weights = prunable(space, dense.network(), self.layers, self.whole)
         costs = costs_of(space, weights, "weight")
@@ -79,13 +89,25 @@ class RandomSparse(Method):
         drawn = {
             name: torch.rand(weight.shape, generator=generator) for name, weight in weights.items()
         }
-        keep = masks_for(
-            drawn,
-            costs,
-            self.distribution,
-            density=self.density,
-            budget=None if flops is None else masked_budget(space, costs, drawn, flops),
-            shapes={name: tuple(weight.shape) for name, weight in weights.items()},
-        )
+        budget = None if flops is None else masked_budget(space, costs, drawn, flops)
+        if ratios is not None:
+            densities = given(self, space, ratios, weights)
+            if budget is not None:
+                counts = {name: weight.numel() for name, weight in weights.items()}
+                densities = scaled(densities, counts, costs, budget, fixed)
+            keep = per_layer(drawn, densities)
+        else:
+            keep = masks_for(
+                drawn,
+                costs,
+                self.distribution,
+                density=self.density,
+                budget=budget,
+                shapes={name: tuple(weight.shape) for name, weight in weights.items()},
+            )
         architecture = sparse_architecture(space, keep)
         return Derivation(architecture, notes={"density": architecture.density})
+
+    def density_layers(self, space: Space) -> dict[str, int]:
+        """Return the layers that lose weights, each with its stage; see `Method`."""
+        return layers_of(space, self.layers, self.whole)

@@ -1,7 +1,9 @@
-"""Pictures of a study as PNG: front, methods, widths of an architecture, what fresh seeds say."""
+"""Pictures of a study as PNG: front, methods, widths of an architecture, patterns
+of masks, what fresh seeds say."""
 
 from prunenas.pictures.front import front_picture
 from prunenas.pictures.methods import method_fronts_picture, methods_picture
+from prunenas.pictures.patterns import patterns_picture
 from prunenas.pictures.repeats import repeats_picture
 from prunenas.pictures.widths import densities_picture, widths_picture
 
@@ -10,6 +12,7 @@ __all__ = [
     "front_picture",
     "method_fronts_picture",
     "methods_picture",
+    "patterns_picture",
     "repeats_picture",
     "widths_picture",
 ]

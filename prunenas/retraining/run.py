@@ -27,7 +27,7 @@ from prunenas.places import HOME
 from prunenas.retraining.plan import Plan, check_fit
 from prunenas.tracking import SafeTraining, TrainingTracker
 from prunenas.training import EpochMetrics, evaluate, point, train
-from prunenas.trial import versions
+from prunenas.version import versions
 
 KIND = "retraining"  # of the locks and checkpoints
 

@@ -37,7 +37,8 @@ class Axis:
     Attributes:
         name: Of the parameter.
         distribution: What it may be.
-        natural: Whether the coordinate is the value's logarithm: of ratios and FLOPs targets.
+        natural: Whether the coordinate is the value's logarithm: of ratios, densities and FLOPs
+            targets.
     """
 
     name: str
@@ -128,13 +129,14 @@ class Coordinates:
         widths = study.methods[0].space.widths
         self._space, self._budget = space, study.objective.budget
         self.axes = tuple(
-            Axis(name, known, natural=name == TARGET or name.startswith("ratio/"))
+            Axis(name, known, natural=name == TARGET or name.startswith(("ratio/", "density/")))
             for name, known in asked.items()
         )
         self.lows = np.array([axis.bounds[0] for axis in self.axes])
         self.highs = np.array([axis.bounds[1] for axis in self.axes])
         self.ratios = np.array([axis.name.startswith("ratio/") for axis in self.axes], dtype=bool)
         names = [axis.name for axis in self.axes]
+        self._densities = np.array([name.startswith("density/") for name in names], dtype=bool)
         self.target = names.index(TARGET) if TARGET in names else None
         self._knobs = widths.knobs(space.groups) if widths is not None else {}
         fixed = widths.fixed_ratios(space.groups) if widths is not None else {}
@@ -235,6 +237,10 @@ class Coordinates:
 
     def _features(self, points: Floats, widths: Floats | None) -> Floats:
         columns = []
+        if self.projected and self._densities.any():
+            # Proportions only, as ratios are: a common factor makes no difference.
+            points = points.copy()
+            points[:, self._densities] -= points[:, self._densities].mean(axis=1, keepdims=True)
         if widths is not None:
             logs = np.log(widths / self._dense)
             columns += [logs[:, self._knob_of == k].mean(axis=1) for k in range(len(self._knobs))]

@@ -18,7 +18,7 @@ from prunenas.search.schedule import WINDOW
 from prunenas.search.storage import claim, open_storage
 from prunenas.search.view import StudyView
 from prunenas.search.workshop import Place, Workshop, device_named
-from prunenas.spec import Study, check_whole, check_widths
+from prunenas.spec import Study, check_densities, check_whole, check_widths
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,8 @@ def run_study(
     space = workshop.space
     mistakes = [text for entry in study.methods for text in check_widths(entry.space, space)]
     mistakes += [text for entry in study.methods for text in check_whole(entry, space)]
+    if not mistakes:  # layers that are to stay whole have no densities
+        mistakes += [text for entry in study.methods for text in check_densities(entry, space)]
     if mistakes:
         raise SpecError(dict.fromkeys(mistakes))
     with ExitStack() as stack:

@@ -112,5 +112,8 @@ def _differences(stored: Any, given: Any, place: str = "") -> Iterator[str]:
         for key in [*stored, *(key for key in given if key not in stored)]:
             inner = f"{place}.{key}" if place else str(key)
             yield from _differences(stored.get(key), given.get(key), inner)
+    elif isinstance(stored, list) and isinstance(given, list) and len(stored) == len(given):
+        for index, pair in enumerate(zip(stored, given, strict=True)):
+            yield from _differences(*pair, f"{place}[{index}]")
     elif stored != given:
         yield f"{place} was {stored!r} and is {given!r}"

@@ -1,12 +1,13 @@
-"""From Optuna's parameters to a candidate: method, hyperparameters and ratios."""
+"""From Optuna's parameters to a candidate: method, hyperparameters, ratios or densities."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from prunenas.architecture import ChannelGroup, Space
+from prunenas.architecture import Space
+from prunenas.methods import Method
 from prunenas.spec import Study
 from prunenas.spec.objective import Objective
-from prunenas.spec.space import Domain
+from prunenas.spec.space import Domain, ShareRange
 from prunenas.spec.study import MethodEntry
 from prunenas.trial import Candidate
 
@@ -42,8 +43,9 @@ class Suggests(Protocol):
 def propose(trial: Suggests, study: Study, space: Space) -> Candidate:
     """Ask for everything one trial of the study varies.
 
-    Parameters are called ``ratio/GROUP`` (or ``ratio/stage 2``, ``ratio/network``) and by the
-    names of a method's fields; where a study has several methods, ``method`` is searched and the
+    Parameters are called ``ratio/GROUP`` (or ``ratio/stage 2``, ``ratio/network``),
+    ``density/LAYER`` (or ``density/stage 2``, ``density/network``) and by the names of a method's
+    fields; where a study has several methods, ``method`` is searched and the
     method's name stands before its parameters. Where a range of FLOPs is asked for,
     ``flops_ratio`` is what the candidate has to meet.
     """
@@ -57,16 +59,15 @@ def propose(trial: Suggests, study: Study, space: Space) -> Candidate:
         field: _suggest(trial, prefix + field, domain, whole=entry.is_whole(field))
         for field, domain in entry.searched.items()
     }
-    ratios = _ratios(trial, prefix, entry, space.groups)
+    method = entry.method(searched)
+    ratios, fixed = _shares(trial, prefix, entry, method, space)
     budget = _budget(trial, study.objective)
     seed = study.search.seed
-    widths = entry.space.widths
-    fixed = frozenset(widths.fixed_ratios(space.groups)) if widths is not None else frozenset()
     return Candidate(
         number=trial.number,
         study=study.name,
         method_name=chosen,
-        method=entry.method(searched),
+        method=method,
         parameters=dict(trial.params),
         ratios=ratios,
         flops=None if budget is None else int(budget * space.dense.flops + 1e-6),
@@ -92,20 +93,32 @@ def _budget(trial: Suggests, objective: Objective) -> float | None:
     return trial.suggest_float(TARGET, low, high, log=True)
 
 
-def _ratios(
-    trial: Suggests, prefix: str, entry: MethodEntry, groups: Sequence[ChannelGroup]
-) -> Mapping[str, float] | None:
-    widths = entry.space.widths
-    if widths is None:
-        return None
-    domain = widths.ratio
-    settings = {
+def _shares(
+    trial: Suggests, prefix: str, entry: MethodEntry, method: Method, space: Space
+) -> tuple[Mapping[str, float] | None, frozenset[str]]:
+    """The ratio of each group, or the density of each layer; and those that are not searched."""
+    widths, densities = entry.space.widths, entry.space.densities
+    if widths is not None:
+        chosen = _knobs(trial, f"{prefix}ratio/", widths.knobs(space.groups), widths.ratio)
+        fixed = frozenset(widths.fixed_ratios(space.groups))
+        return widths.ratios(space.groups, chosen), fixed
+    if densities is not None:
+        layers = method.density_layers(space)
+        chosen = _knobs(trial, f"{prefix}density/", densities.knobs(layers), densities.density)
+        fixed = frozenset(densities.fixed_densities(layers))
+        return densities.densities(layers, chosen), fixed
+    return None, frozenset()
+
+
+def _knobs(
+    trial: Suggests, prefix: str, knobs: Iterable[str], domain: ShareRange
+) -> dict[str, float]:
+    return {
         knob: trial.suggest_float(
-            f"{prefix}ratio/{knob}", domain.low, domain.high, step=domain.step, log=domain.log
+            prefix + knob, domain.low, domain.high, step=domain.step, log=domain.log
         )
-        for knob in widths.knobs(groups)
+        for knob in knobs
     }
-    return widths.ratios(groups, settings)
 
 
 def _suggest(trial: Suggests, name: str, domain: Domain, *, whole: bool) -> Any:

@@ -5,7 +5,8 @@ proposal like any other, in the study's own search space, so that the sampler le
 projected onto a budget where there is one, and counted among the trials.
 
 ==================  ========================================================================
-``uniform R``       every layer keeps the same share, such that the FLOPs come nearest to R of the
+``uniform R``       every layer keeps the same share (of weights, where only densities are
+                    searched), such that the FLOPs come nearest to R of the
                     dense network's; ``uniform`` alone: R = 0.5, 0.25, 0.75, 0.125, or the
                     study's budget
 ``defaults``        each method at the hyperparameters it declares
@@ -24,10 +25,11 @@ from typing import Any
 from prunenas import architectures
 from prunenas.architecture import Space
 from prunenas.errors import SpecError, StudyError
+from prunenas.methods import sparse_flops
 from prunenas.search.proposal import TARGET
 from prunenas.search.view import StudyView
 from prunenas.search.wishes import Wish, nearest
-from prunenas.spec import Study
+from prunenas.spec import Domain, ShareRange, Study
 from prunenas.spec.study import MethodEntry
 from prunenas.trial import Candidate, Record
 
@@ -108,7 +110,7 @@ def _uniform(study: Study, space: Space, shares: Sequence[float]) -> Iterator[St
             continue
         tried = [(step, nearest(study, space, entry, _always(step), share)) for step in steps]
         costs = [
-            (abs(space.flops(_widths(space, candidate)) / dense - share), -step, candidate)
+            (abs(_flops(space, candidate) / dense - share), -step, candidate)
             for step, candidate in tried
             if candidate is not None
         ]
@@ -126,13 +128,19 @@ def _even(study: Study) -> MethodEntry | None:
     for entry in study.methods:
         if entry.name == "uniform":
             return entry
-    return next((entry for entry in study.methods if entry.kind.takes_ratios), None)
+    entries = [entry for entry in study.methods if entry.kind.takes_ratios]
+    entries += [entry for entry in study.methods if entry.space.densities is not None]
+    return next(iter(entries), None)
 
 
 def _levels(entry: MethodEntry) -> list[float]:
-    """The ratios that one knob may have, or many of them."""
-    widths = entry.space.widths
-    domain = widths.ratio if widths is not None else entry.searched.get("ratio")
+    """The ratios or densities that one knob may have, or many of them."""
+    widths, densities = entry.space.widths, entry.space.densities
+    domain: ShareRange | Domain | None = entry.searched.get("ratio")
+    if widths is not None:
+        domain = widths.ratio
+    elif densities is not None:
+        domain = densities.density
     if domain is None or domain.low is None or domain.high is None:
         return [1.0]
     span = domain.high - domain.low
@@ -140,22 +148,27 @@ def _levels(entry: MethodEntry) -> list[float]:
     return [domain.low + span * index / max(1, count - 1) for index in range(count)]
 
 
-def _widths(space: Space, candidate: Candidate) -> dict[str, int]:
-    """Widths before any projection."""
-    if candidate.ratios is not None:
-        return space.widths(candidate.ratios)
-    return space.widths(float(getattr(candidate.method, "ratio", 1.0)))
+def _flops(space: Space, candidate: Candidate) -> int:
+    """FLOPs before any projection."""
+    if candidate.ratios is None:
+        return space.flops(space.widths(float(getattr(candidate.method, "ratio", 1.0))))
+    if candidate.method.takes_densities:
+        return sparse_flops(space, candidate.ratios)
+    return space.flops(space.widths(candidate.ratios))
 
 
 def _defaults(study: Study, space: Space) -> Iterator[Start]:
     for entry in study.methods:
-        if not entry.searched and entry.space.widths is not None:
+        even = entry.space.widths or (entry.space.densities and entry is _even(study))
+        if not entry.searched and even:
             continue  # nothing of its own: that is a uniform start
         fields = entry.kind.model_fields
 
         def default(name: str, fields: Mapping[str, Any] = fields) -> Any:
             if name.startswith("ratio/"):
                 return 0.7  # of channels: about half of the FLOPs
+            if name.startswith("density/"):
+                name = "density"  # the same for all layers
             return None if fields[name].is_required() else fields[name].get_default()
 
         share = min(_shares(study), key=lambda share: abs(share - 0.5))
@@ -192,6 +205,8 @@ def _earlier(study: Study, space: Space, earlier: StudyView) -> Iterator[Start]:
         if again is not None:
             yield Start(name, again)
             continue
+        if record.architecture is not None and record.architecture.get("masks"):
+            continue  # its widths say nothing of it
         widths = {
             group: max(1, round(ratio * earlier.dense_widths[group]))
             for group, ratio in record.ratios.items()

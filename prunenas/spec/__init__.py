@@ -6,11 +6,12 @@
 'group'
 """
 
-from prunenas.spec.laws import check_whole, check_widths
+from prunenas.spec.files import maps_text
+from prunenas.spec.fitting import check_densities, check_whole, check_widths
 from prunenas.spec.load import check, known_spaces, load_space, load_study
 from prunenas.spec.objective import Objective, SearchSection
 from prunenas.spec.recipe import load_recipe
-from prunenas.spec.space import Domain, RatioRange, SearchSpace, Widths
+from prunenas.spec.space import Densities, Domain, SearchSpace, ShareRange, Widths
 from prunenas.spec.study import (
     DataSection,
     MethodEntry,
@@ -20,20 +21,23 @@ from prunenas.spec.study import (
 
 __all__ = [
     "DataSection",
+    "Densities",
     "Domain",
     "MethodEntry",
     "ModelSection",
     "Objective",
-    "RatioRange",
     "SearchSection",
     "SearchSpace",
+    "ShareRange",
     "Study",
     "Widths",
     "check",
+    "check_densities",
     "check_whole",
     "check_widths",
     "known_spaces",
     "load_recipe",
     "load_space",
     "load_study",
+    "maps_text",
 ]

@@ -1,21 +1,19 @@
-"""The laws between parts: methods and their spaces, budgets, and the model's channel groups.
+"""The laws between parts: methods and their spaces, and budgets.
 
 Each is checked wherever its own parts can be read, so that one mistake doesn't hide another.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
-from prunenas.architecture import Space
-from prunenas.errors import WidthError, unknown
-from prunenas.methods import METHODS, Method, groups_of
+from prunenas.errors import unknown
+from prunenas.methods import METHODS, Method
 from prunenas.spec.document import Document, Mistake, Place
 from prunenas.spec.mistakes import validate
 from prunenas.spec.objective import Objective
-from prunenas.spec.space import Domain, SearchSpace
-from prunenas.spec.study import MethodEntry, default_domain, is_whole
+from prunenas.spec.space import Domain
+from prunenas.spec.study import default_domain, is_whole
 
 
 @dataclass(frozen=True)
@@ -94,11 +92,7 @@ def _entry(entry: Entry, kind: type[Method]) -> Iterator[Mistake]:
         yield given.get(*place).mistake(f"{entry.name}: {text}")
     if entry.space is None:
         return
-    if not kind.takes_ratios and entry.space.get("widths").value is not None:
-        yield entry.space.get("widths").mistake(
-            f"widths are for methods that follow given ratios, but {entry.name} sets its own; "
-            f"search its hyperparameters instead. Known: {', '.join(sorted(kind.model_fields))}"
-        )
+    yield from _shares(entry, kind)
     if "whole" in given.mapping() and entry.space.get("widths").value is not None:
         yield given.get("whole").mistake(
             f"widths are searched for {entry.name}, so its space says what stays whole: "
@@ -113,6 +107,45 @@ def _entry(entry: Entry, kind: type[Method]) -> Iterator[Mistake]:
                 f"fixed at {there.document.path}:{there.document.line(there.base)}"
             )
         yield from misfits(kind, entry.name, field, domain)
+
+
+def _shares(entry: Entry, kind: type[Method]) -> Iterator[Mistake]:
+    """Widths or densities that the method doesn't take, or that take a hyperparameter's place."""
+    assert entry.space is not None
+    widths, densities = entry.space.get("widths"), entry.space.get("densities")
+    if widths.value is not None and densities.value is not None:
+        return  # told with the space's own mistakes
+    fields = f"Known: {', '.join(sorted(kind.model_fields))}"
+    if widths.value is not None and not kind.takes_ratios:
+        instead = (
+            "densities or its hyperparameters" if kind.takes_densities else "its hyperparameters"
+        )
+        yield widths.mistake(
+            f"widths are for methods that follow given ratios, but {entry.name} sets its own; "
+            f"search {instead} instead. {fields}"
+        )
+    if densities.value is None:
+        return
+    if not kind.takes_densities:
+        takers = [name for name, each in METHODS.items() if each.takes_densities]
+        instead = "widths" if kind.takes_ratios else "its hyperparameters"
+        yield densities.mistake(
+            f"densities are for {' and '.join(takers)}, but {entry.name} takes none; "
+            f"search {instead} instead. {fields}"
+        )
+        return
+    for part in (entry.space.get("method"), entry.part.get("with")):
+        for field in part.mapping():
+            if says(kind, field, "replaced_by_densities"):
+                yield part.get(field).mistake(
+                    f"densities take the place of {entry.name}'s {field}: leave one of them out"
+                )
+    for field in entry.space.get("method").mapping():
+        if says(kind, field, "decides_densities"):
+            yield entry.space.get("method", field).mistake(
+                f"{entry.name}'s {field} says which layers have densities, so that it can't be "
+                f"searched along with them: say `with: {{{field}: ...}}`"
+            )
 
 
 def misfits(kind: type[Method], name: str, field: str, domain: Part) -> Iterator[Mistake]:
@@ -162,61 +195,24 @@ def _goal(entry: Entry, kind: type[Method], objective: Objective) -> Iterator[Mi
             "a budget (flops_ratio) already decides the ratio of the whole network: "
             "leave the space out, or search per group or stage"
         )
+    densities = entry.space.get("densities")
+    if kind.takes_densities and densities.get("per").value == "network":
+        yield densities.get("per").mistake(
+            "a budget (flops_ratio) already decides the density of the whole network: "
+            "leave the space out, or search per layer or stage"
+        )
     for part in (entry.space.get("method"), entry.part.get("with")):
         for field in part.mapping():
-            extra = field in kind.model_fields and kind.model_fields[field].json_schema_extra
-            if isinstance(extra, Mapping) and extra.get("replaced_by_budget"):
+            told = densities.value is not None and says(kind, field, "replaced_by_densities")
+            if says(kind, field, "replaced_by_budget") and not told:
                 yield part.get(field).mistake(
                     f"a budget (flops_ratio) takes the place of {entry.name}'s {field}: "
                     "leave it out"
                 )
 
 
-def check_widths(space: SearchSpace, model: Space) -> tuple[str, ...]:
-    """Return what keeps a search space from fitting a model, one line for each mistake.
-
-    Args:
-        space: A search space, as loaded.
-        model: The traced model.
-
-    Returns:
-        ``path:line: ...`` for each pattern of ``widths.fixed`` that matches no channel group, or
-        one that can't vary; and one line where nothing is left to search.
-    """
-    if space.widths is None:
-        return ()
-    names = [group.name for group in model.groups]
-    mistakes = []
-    for pattern, ratio in space.widths.fixed.items():
-        if any(fnmatchcase(name, pattern) for name in names):
-            continue
-        place = ("widths", "fixed", pattern)
-        frozen = [group for group in model.frozen if fnmatchcase(group.name, pattern)]
-        if not frozen:
-            text = unknown(f"channel group of {model.source}", pattern, names)
-            mistakes.append(space.locate(place, text))
-        elif ratio != 1:
-            text = f"channel group {frozen[0].name!r} of {model.source} can't vary: "
-            mistakes.append(space.locate(place, text + frozen[0].reason))
-    if not space.widths.knobs(model.groups) and not mistakes:
-        text = f"no channel group of {model.source} is left to search: all are fixed or can't vary"
-        mistakes.append(space.locate(("widths",), text))
-    return tuple(mistakes)
-
-
-def check_whole(entry: MethodEntry, model: Space) -> tuple[str, ...]:
-    """Return what keeps the layers that a method is to leave whole from being the model's.
-
-    Args:
-        entry: Of a study, as loaded.
-        model: The traced model.
-
-    Returns:
-        One line for the first name that is no layer, or nothing.
-    """
-    names = entry.hyperparameters.get("whole")
-    try:
-        groups_of(model, [str(name) for name in names] if isinstance(names, list) else [])
-    except WidthError as error:
-        return (f"{entry.name}: whole: {error}",)
-    return ()
+def says(kind: type[Method], field: str, what: str) -> bool:
+    """Whether a method's field says something of itself beside its range, such as
+    ``replaced_by_budget``."""
+    extra = kind.model_fields[field].json_schema_extra if field in kind.model_fields else None
+    return isinstance(extra, Mapping) and bool(extra.get(what))

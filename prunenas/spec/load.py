@@ -8,6 +8,7 @@ from pathlib import Path
 from prunenas.errors import SpecError, unknown
 from prunenas.methods import METHODS
 from prunenas.spec.document import Document, Mistake, read
+from prunenas.spec.files import fill_in
 from prunenas.spec.laws import Entry, Part, broken_laws, misfits
 from prunenas.spec.mistakes import Finding, plain, validate
 from prunenas.spec.space import SearchSpace
@@ -103,6 +104,7 @@ def _study(document: Document) -> tuple[Study | None, list[Mistake]]:
         part = Part(document, ("methods", index), entry)
         space, found = _space_of(part)
         mistakes += found
+        mistakes += fill_in(part)
         entries.append(Entry(part, space))
         if isinstance(entry, dict) and "space" in entry:
             # In its place stands what the file says; one with mistakes has been told already.

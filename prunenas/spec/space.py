@@ -19,13 +19,13 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class RatioRange(Section):
-    """The ratios a width may take: shares of channels kept."""
+class ShareRange(Section):
+    """The shares that may be kept: of channels (ratios), or of weights (densities)."""
 
-    low: Ratio = Field(description="Smallest ratio, in (0, 1]")
-    high: Ratio = Field(description="Largest ratio, in (0, 1], at least `low`")
+    low: Ratio = Field(description="Smallest share, in (0, 1]")
+    high: Ratio = Field(description="Largest share, in (0, 1], at least `low`")
     step: float | None = Field(
-        default=None, gt=0, description="Distance between ratios; any ratio without it"
+        default=None, gt=0, description="Distance between shares; any share without it"
     )
     log: bool = Field(default=False, description="Draw on a logarithmic scale; not with `step`")
 
@@ -81,7 +81,7 @@ class Widths(Section):
         description="What gets a ratio of its own: every channel group, every stage "
         "(groups at one resolution), or the whole network"
     )
-    ratio: RatioRange = Field(description="The ratios that are tried")
+    ratio: ShareRange = Field(description="The ratios that are tried")
     fixed: dict[str, Ratio] = Field(
         default_factory=dict,
         description="Ratios of groups that are not searched, by name; names may have `*` and `?`, "
@@ -90,38 +90,56 @@ class Widths(Section):
 
     def fixed_ratios(self, groups: Iterable[ChannelGroup]) -> dict[str, float]:
         """Return the ratio of every group that is not searched, by the group's name."""
-        found = {}
-        for group in groups:
-            for pattern, ratio in self.fixed.items():
-                if fnmatchcase(group.name, pattern):
-                    found[group.name] = ratio
-        return found
+        return _fixed(self.fixed, (group.name for group in groups))
 
     def knobs(self, groups: Iterable[ChannelGroup]) -> dict[str, tuple[str, ...]]:
         """Return what is searched: each knob's name, and the groups whose ratio it sets.
 
         A knob is called by its group, ``stage 2``, or ``network``; fixed groups hang on none.
         """
-        groups = tuple(groups)
-        fixed = self.fixed_ratios(groups)
-        knobs: dict[str, tuple[str, ...]] = {}
-        for group in groups:
-            if group.name not in fixed:
-                name = {"group": group.name, "stage": f"stage {group.stage}"}.get(
-                    self.per, "network"
-                )
-                knobs[name] = (*knobs.get(name, ()), group.name)
-        return knobs
+        return _knobs(self.per, self.fixed, {group.name: group.stage for group in groups})
 
     def ratios(
         self, groups: Iterable[ChannelGroup], settings: Mapping[str, float]
     ) -> dict[str, float]:
         """Return every group's ratio, given one for each knob by its name."""
-        groups = tuple(groups)
-        found = self.fixed_ratios(groups)
-        for knob, names in self.knobs(groups).items():
-            found |= dict.fromkeys(names, settings[knob])
-        return {group.name: found[group.name] for group in groups}
+        stages = {group.name: group.stage for group in groups}
+        return _settled(self.per, self.fixed, stages, settings)
+
+
+class Densities(Section):
+    """Which layers' densities are searched, and which are tied together."""
+
+    per: Literal["layer", "stage", "network"] = Field(
+        description="What gets a density of its own: every layer that loses weights, every stage "
+        "(layers at one resolution), or the whole network"
+    )
+    density: ShareRange = Field(description="The densities that are tried")
+    fixed: dict[str, Ratio] = Field(
+        default_factory=dict,
+        description="Densities of layers that are not searched, by name; names may have `*` and "
+        "`?`, and where several match a layer the last holds",
+    )
+
+    def fixed_densities(self, layers: Iterable[str]) -> dict[str, float]:
+        """Return the density of every layer that is not searched, by the layer's name."""
+        return _fixed(self.fixed, layers)
+
+    def knobs(self, layers: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
+        """Return what is searched: each knob's name, and the layers whose density it sets.
+
+        Args:
+            layers: Those that lose weights, each with its stage; see ``Method.density_layers``.
+
+        A knob is called by its layer, ``stage 2``, or ``network``; fixed layers hang on none.
+        """
+        return _knobs(self.per, self.fixed, layers)
+
+    def densities(
+        self, layers: Mapping[str, int], settings: Mapping[str, float]
+    ) -> dict[str, float]:
+        """Return every layer's density, given one for each knob by its name."""
+        return _settled(self.per, self.fixed, layers, settings)
 
 
 class SearchSpace(Section):
@@ -130,11 +148,23 @@ class SearchSpace(Section):
     widths: Widths | None = Field(
         default=None, description="Widths, for a method that follows given ratios"
     )
+    densities: Densities | None = Field(
+        default=None, description="Densities, for a method that drops weights layer by layer"
+    )
     method: dict[str, Domain] = Field(
         default_factory=dict, description="The method's hyperparameters, each with its range"
     )
 
     _origin: tuple[Document, Place] | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        if self.widths is not None and self.densities is not None:
+            raise ValueError(
+                "densities are of weights and widths of channels, and a method takes one of them, "
+                "but both are given"
+            )
+        return self
 
     def locate(self, place: Place, text: str) -> str:
         """Return a mistake in this space as ``path:line: text``, or bare where it has no file."""
@@ -147,6 +177,42 @@ class SearchSpace(Section):
         """Remember where this space was read, for mistakes that only a model brings out."""
         self._origin = (document, base)
         return self
+
+
+def _fixed(patterns: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
+    """The share of everything that a pattern matches; of several patterns the last holds."""
+    return {
+        name: share
+        for name in names
+        for pattern, share in patterns.items()
+        if fnmatchcase(name, pattern)
+    }
+
+
+def _knobs(
+    per: str, fixed: Mapping[str, float], stages: Mapping[str, int]
+) -> dict[str, tuple[str, ...]]:
+    """Each knob's name and what hangs on it, of things that have stages, by name."""
+    held = _fixed(fixed, stages)
+    knobs: dict[str, tuple[str, ...]] = {}
+    for name, stage in stages.items():
+        if name not in held:
+            knob = {"stage": f"stage {stage}", "network": "network"}.get(per, name)
+            knobs[knob] = (*knobs.get(knob, ()), name)
+    return knobs
+
+
+def _settled(
+    per: str,
+    fixed: Mapping[str, float],
+    stages: Mapping[str, int],
+    settings: Mapping[str, float],
+) -> dict[str, float]:
+    """The share of everything, fixed or by its knob."""
+    found = _fixed(fixed, stages)
+    for knob, names in _knobs(per, fixed, stages).items():
+        found |= dict.fromkeys(names, settings[knob])
+    return {name: found[name] for name in stages}
 
 
 def _check_range(low: float, high: float, step: float | None, log: bool) -> None:

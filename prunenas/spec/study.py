@@ -191,9 +191,11 @@ class Study(Section):
         if len(self.methods) > 1:
             return "search.sampler: budgeted learns of one method, but there are several. Take tpe"
         if not first.kind.takes_ratios and self.objective.flops_ratio is None:
+            weights = first.kind.granularity == "weight"
             return (
                 "search.sampler: budgeted needs FLOPs that are known before training, but "
-                f"{first.name} finds its own widths. Give objective.flops_ratio, or take tpe"
+                f"{first.name} {'drops weights' if weights else 'finds its own widths'}. "
+                "Give objective.flops_ratio, or take tpe"
             )
         return None
 
