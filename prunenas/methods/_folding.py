@@ -10,6 +10,7 @@ them get the mean. Readers without a bias whose output goes to no batch normalis
 """
 
 from collections.abc import Callable, Mapping
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ def fold(space: Space, network: nn.Module, kept: Mapping[str, Tensor], images: T
     """
     gone = _gone(space, network, kept)
     shifts: dict[str, Tensor] = {}  # what each reader's outputs lose, (out,)
-    open_ends: dict[str, Tensor] = {}  # outputs of readers without a bias
+    outputs: dict[str, ReferenceType[Tensor]] = {}  # not held: together they may be large
     norms: dict[str, str] = {}  # the normalisation behind such a reader
 
     def measure(name: str) -> Callable[..., None]:
@@ -44,13 +45,13 @@ def fold(space: Space, network: nn.Module, kept: Mapping[str, Tensor], images: T
             without = layer.forward(torch.zeros_like(inputs[0][:1]))  # the bias, if there is one
             difference = (alone - without).movedim(axis, 0).flatten(1)
             shifts[name] = difference.mean(dim=1)
-            open_ends[name] = output
+            outputs[name] = ref(output)
 
         return hook
 
     def meet(name: str) -> Callable[..., None]:
         def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            norms.update({end: name for end, output in open_ends.items() if inputs[0] is output})
+            norms.update({end: name for end, output in outputs.items() if inputs[0] is output()})
 
         return hook
 
@@ -80,7 +81,8 @@ def fold(space: Space, network: nn.Module, kept: Mapping[str, Tensor], images: T
 def difference(one: nn.Module, other: nn.Module, images: Tensor) -> float:
     """Return the largest difference of two networks' logits, as a share of the first's largest."""
     answers = [logits_of(each.eval()(images), images=len(images))[0] for each in (one, other)]
-    return float((answers[0] - answers[1]).abs().max() / answers[0].abs().max())
+    largest = answers[0].abs().max().clamp(min=torch.finfo(torch.float32).tiny)
+    return float((answers[0] - answers[1]).abs().max() / largest)
 
 
 def _gone(space: Space, network: nn.Module, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
