@@ -130,7 +130,7 @@ def test_inherited_weights_compute_what_the_masked_dense_network_does(
     small = build(derived.architecture, trust=True)
     small.load_state_dict(weights, strict=True)
     fitted = source.states[-1] if method in FITTED else None
-    whole = masked(network, fitted or inherited.rebuilt or whole_state(method, source), kept)
+    whole = masked(network, inherited.rebuilt or fitted or whole_state(method, source), kept)
     images = torch.rand(5, 1, 8, 8, dtype=torch.float64)
     with torch.no_grad():
         expected = whole.double().eval()(images)

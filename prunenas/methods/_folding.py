@@ -6,7 +6,8 @@ adds that constant, as its own weights have it, to each of its outputs. When the
 out this goes to the reader's bias or, where it has none, off the running mean of the batch
 normalisation behind it. That changes nothing wherever the reader sees its input whole; where it
 pads with zeros, its outputs at the border get less of the constant than those inside, and all of
-them get the mean. Readers without a bias whose output goes to no batch normalisation lose it.
+them get the mean. Readers without a bias whose output goes to no batch normalisation lose it. From
+then on they read the channel no more: their weights for it are 0.
 """
 
 from collections.abc import Callable, Mapping
@@ -75,6 +76,7 @@ def fold(space: Space, network: nn.Module, kept: Mapping[str, Tensor], images: T
             bias += shift
         elif isinstance(mean, Tensor):
             mean -= shift
+        _read_no_more(layers[name], gone[name])
 
 
 @torch.no_grad()
@@ -83,6 +85,17 @@ def difference(one: nn.Module, other: nn.Module, images: Tensor) -> float:
     answers = [logits_of(each.eval()(images), images=len(images))[0] for each in (one, other)]
     largest = answers[0].abs().max().clamp(min=torch.finfo(torch.float32).tiny)
     return float((answers[0] - answers[1]).abs().max() / largest)
+
+
+def _read_no_more(layer: nn.Module, gone: Tensor) -> None:
+    """Zero a layer's weights for some of its inputs."""
+    weight = layer.get_parameter("weight")
+    if getattr(layer, "transposed", False):  # (in, out / groups, ...)
+        weight[gone] = 0.0
+        return
+    groups = int(getattr(layer, "groups", 1))  # (out, in / groups, ...)
+    rows = gone.reshape(groups, -1).repeat_interleave(len(weight) // groups, dim=0)
+    weight[rows] = 0.0
 
 
 def _gone(space: Space, network: nn.Module, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -22,9 +22,9 @@ starts from a trained network is not offered.
 
 As in the paper nothing but filters is zeroed: behind a normalisation a zeroed filter still comes
 out as a constant, without which a ReLU would have no gradient and the filter could not grow back.
-The cut network lacks these constants, so that it computes what the zeroed one does with their
-shifts and running means at zero, and its accuracy before fine-tuning may lie below the one that
-chose the epoch.
+When the network is cut these constants go into the layers that read them (see ``_folding``), but
+for what zero padding makes of them at borders; its accuracy before fine-tuning may lie below the
+one that chose the epoch by that much.
 """
 
 from collections.abc import Collection, Mapping
@@ -35,8 +35,11 @@ from torch import Tensor, nn
 
 from prunenas.architecture import ChannelGroup, Space
 from prunenas.methods._base import Derivation, Inheritance, Method, share_kept, strongest
+from prunenas.methods._folding import fold
 from prunenas.methods._weights import rows
 from prunenas.methods.dense import Dense, Trained
+
+_IMAGES = 64  # on which constants are measured
 
 
 @final
@@ -78,7 +81,10 @@ class SoftFilterPruning(Method):
                 for group in space.groups
             }
             kept |= space.selected(architecture)
-            return Inheritance(kept, space.inherit(state, kept))
+            images, _ = next(iter(dense.data.train.batches(_IMAGES)))
+            fold(space, network, kept, images.cpu())
+            rebuilt = {name: value.detach().clone() for name, value in network.state_dict().items()}
+            return Inheritance(kept, space.inherit(rebuilt, kept), rebuilt)
 
         return Derivation(
             architecture,
