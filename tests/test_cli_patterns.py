@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 from pathlib import Path
 
 import exporting
@@ -23,7 +24,7 @@ from prunenas.export import write_export
 from prunenas.methods.guided_sparse import GuidedSparse
 from prunenas.pictures import patterns_picture
 from prunenas.search import open_study, run_study, whole_architecture
-from prunenas.spec import load_study, maps_text
+from prunenas.spec import check, load_study, maps_text
 
 SMALL = {"in_channels": 1, "input_size": 8}
 CROSS = torch.tensor([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=torch.bool)
@@ -155,6 +156,7 @@ def test_a_file_of_maps_reads_back_and_its_contents_are_the_study(
     assert len(method.maps) == 3
     for places in method.maps:
         assert np.allclose(places, expected.numpy(), atol=1e-6)
+    check(file, tmp_path / "tiny.yaml")
     # Elsewhere and under another name it is the same study; with other contents it is not.
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "other.yaml").write_text(file.read_text())
@@ -223,6 +225,9 @@ def test_mistakes_of_a_maps_file_are_told_at_their_line(
         load_study(path)
     [line] = str(caught.value).splitlines()
     assert told.format(folder=tmp_path) in line
+    if text and text.startswith("maps:"):  # and the same of the file itself
+        with pytest.raises(SpecError, match=re.escape(line)):
+            check(tmp_path / "maps.yaml")
 
 
 def test_what_has_no_patterns_is_refused(

@@ -49,6 +49,30 @@ def fill_in(entry: Part) -> list[Mistake]:
     return mistakes
 
 
+def is_value(document: Document) -> bool:
+    """Return whether a file holds a hyperparameter, and no study or search space."""
+    value = document.value if isinstance(document.value, dict) else {}
+    return bool(value) and not value.keys() - _owners().keys()
+
+
+def value_mistakes(document: Document) -> list[Mistake]:
+    """Return what is wrong with a file that `is_value`."""
+    owners = _owners()
+    return [
+        mistake for field in document.value for mistake in _mistakes(document, owners[field], field)
+    ]
+
+
+def _owners() -> dict[str, type[Method]]:
+    """A method for each field that may lie in a file."""
+    return {
+        field: kind
+        for kind in METHODS.values()
+        for field in kind.model_fields
+        if says(kind, field, "file")
+    }
+
+
 def maps_text(maps: Mapping[int, Map], origin: Iterable[str]) -> str:
     """Return survival maps as the file that ``guided_sparse`` takes.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from prunenas.errors import SpecError, unknown
 from prunenas.methods import METHODS
 from prunenas.spec.document import Document, Mistake, read
-from prunenas.spec.files import fill_in
+from prunenas.spec.files import fill_in, is_value, value_mistakes
 from prunenas.spec.laws import Entry, Part, broken_laws, misfits
 from prunenas.spec.mistakes import Finding, plain, validate
 from prunenas.spec.space import SearchSpace
@@ -51,8 +51,9 @@ def load_space(path: str | os.PathLike[str]) -> SearchSpace:
 def check(*paths: str | os.PathLike[str]) -> None:
     """Read studies and search spaces, and run nothing.
 
-    A file with ``widths`` or ``method`` at its top, or in a folder ``search_spaces``, is read as a
-    search space, any other as a study.
+    A file with ``widths``, ``densities`` or ``method`` at its top, or in a folder
+    ``search_spaces``, is read as a search space, one with ``maps`` as survival maps, any other as a
+    study.
 
     Raises:
         SpecError: With every mistake of all files, each a line ``path:line: ...``, each once.
@@ -62,6 +63,8 @@ def check(*paths: str | os.PathLike[str]) -> None:
         document = read(Path(path))
         if _is_space(document):
             found = _space(document)[1] + _ownerless(document)
+        elif is_value(document):
+            found = value_mistakes(document)
         else:
             found = _study(document)[1]
         lines |= dict.fromkeys(_ordered(document, found))
