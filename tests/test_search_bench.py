@@ -16,6 +16,7 @@ from search_strategies import Grid, GridSpace, forecast, never, rule
 from search_table import PATH, RATIOS, RECIPE, Table, machine, setting, trained
 
 from prunenas.search.surrogate import Surrogate, expected_gain, front_rows, log_errors
+from prunenas.training import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,8 @@ def test_the_table_is_whole_and_small(table: Table) -> None:
     dense = table.widths[table.dense]
     expected = [[round(r * w) for r, w in zip(p, dense, strict=True)] for p in grid_of(table)]
     assert table.widths.tolist() == expected
-    assert table.conditions["recipe"] == RECIPE.model_dump(mode="json")
+    # Fields that came later have the values that hold without them.
+    assert Recipe.model_validate(table.conditions["recipe"]) == RECIPE
     json.dumps(table.conditions)
 
 
