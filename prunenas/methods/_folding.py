@@ -6,9 +6,9 @@ adds that constant, as its own weights have it, to each of its outputs. When the
 out this goes to the reader's bias or, where it has none, off the running mean of the batch
 normalisation behind it. That changes nothing wherever the reader sees its input whole; where it
 pads with zeros, its outputs at the border get less of the constant than those inside, and all of
-them get the mean. Readers without a bias whose output goes to no batch normalisation lose it, and so do
-those that evaluation passes by (auxiliary heads). From then on nothing reads the channel: the
-weights for it are 0.
+them get the mean. Readers without a bias whose output goes to no batch normalisation lose it, and
+so do those that evaluation passes by (auxiliary heads). From then on nothing reads the channel:
+the weights for it are 0.
 """
 
 from collections.abc import Callable, Mapping
