@@ -180,18 +180,20 @@ def weights_of(weights: dict[str, Tensor] | None) -> dict[str, Tensor]:
 
 
 def table(found: list[dict[str, float]]) -> str:
-    """Return the rows: mean ± standard deviation over seeds, paired differences from dense."""
-    lines = ["| network | test accuracy | less the dense one trained on | p |", "|---|---|---|---|"]
+    """Return the rows: mean ± standard deviation over seeds, and paired differences."""
+    lines = [
+        "| network | test accuracy | less the dense network | less the dense one, trained on |",
+        "|---|---|---|---|",
+    ]
     for row, title in ROWS.items():
         values = [each[row] for each in found]
-        line = f"| {title} | {fmean(values):.4f} ± {stdev(values):.4f} |"
-        if row != "dense_on":
-            less = [each[row] - each["dense_on"] for each in found]
-            p = float(ttest_1samp(less, 0.0).pvalue)
-            line += f" {fmean(less):+.4f} ± {stdev(less):.4f} | {p:.2g} |"
-        else:
-            line += " | |"
-        lines.append(line)
+        cells = [title, f"{fmean(values):.4f} ± {stdev(values):.4f}"]
+        for base in ("dense", "dense_on"):
+            less = [each[row] - each[base] for each in found]
+            p = float(ttest_1samp(less, 0.0).pvalue) if row != base else 1.0
+            told = f"{fmean(less):+.4f} ± {stdev(less):.4f}, p = {p:.2g}"
+            cells.append(told if row not in ("dense", base) else "")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
