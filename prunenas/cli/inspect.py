@@ -191,12 +191,13 @@ def _bare(architecture: "Architecture") -> dict[str, Any]:
 def _about(config: "ExportConfig") -> "About":
     from prunenas.cli.groups import About, origin
     from prunenas.cli.train import result
+    from prunenas.export import data_name
 
     words = f"exported {'with' if config.weights_sha256 else 'without'} weights"
     found = origin(config.provenance)
     lines = [f"{words} · {found}" if found else words]
     if config.training is not None:
-        lines.append(result(f"trained on {config.training['data']}", config.training))
+        lines.append(result(f"trained on {data_name(config.training)}", config.training))
     return About(config.flops_ratio, tuple(lines))
 
 

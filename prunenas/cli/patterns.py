@@ -31,7 +31,7 @@ def patterns(
         list[str],
         typer.Argument(
             metavar="STUDY|EXPORT",
-            help="Studies by name, of which it is the front, and folders of exports.",
+            help="Studies by name, of which it is what pruning found of the front, and exports.",
             show_default=False,
         ),
     ],
@@ -121,6 +121,7 @@ def _pruned(source: str, trials: list[int], storage: str, trust: bool) -> list[P
     from prunenas.cli.choice import choose
     from prunenas.export import read_config
     from prunenas.export.masks import read_masks
+    from prunenas.methods import METHODS
     from prunenas.search import open_study, whole_architecture
 
     if _is_export(source):
@@ -140,6 +141,8 @@ def _pruned(source: str, trials: list[int], storage: str, trust: bool) -> list[P
         Pruned(f"{source} trial {record.number}", record.method, whole_architecture(view, record))
         for _, record in chosen
         if record.architecture is not None and record.architecture.get("masks")
+        # Of a front, masks that were drawn show nothing of what pruning keeps.
+        if trials or METHODS[record.method].kind == "automatic"
     ]
     without = [
         record.number for _, record in chosen if not (record.architecture or {}).get("masks")
@@ -147,6 +150,10 @@ def _pruned(source: str, trials: list[int], storage: str, trust: bool) -> list[P
     if without and (trials or not found):
         raise StudyError(
             f"patterns are of masks, but trial {without[0]} of study {source!r} has none"
+        )
+    if not found:
+        raise StudyError(
+            f"patterns are of masks that pruning found, but study {source!r} only drew its front's"
         )
     return found
 

@@ -1,6 +1,6 @@
 """Architectures leave the study: a folder that loads anywhere, and is checked as it is written."""
 
-from prunenas.export.config import CONFIG_FILE, FORMATS, ExportConfig, read_config
+from prunenas.export.config import CONFIG_FILE, FORMATS, ExportConfig, data_name, read_config
 from prunenas.export.document import read_architecture
 from prunenas.export.folder import add_format, update_export, write_export
 from prunenas.export.formats import check_format
@@ -16,6 +16,7 @@ __all__ = [
     "Verifier",
     "add_format",
     "check_format",
+    "data_name",
     "examine",
     "load",
     "load_architecture",

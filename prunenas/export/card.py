@@ -13,6 +13,7 @@ from prunenas.export.config import (
     TOLERANCES,
     WEIGHTS_FILE,
     ExportConfig,
+    data_name,
 )
 from prunenas.export.document import ARCHITECTURE_FILE
 from prunenas.export.masks import MASKS_FILE
@@ -114,7 +115,11 @@ def _front_matter(config: ExportConfig, name: str) -> dict[str, Any]:
     results = [
         {
             "task": {"type": task},
-            "dataset": {"name": _data(config), "type": _data(config), "split": split},
+            "dataset": {
+                "name": data_name(config.training or config.provenance),
+                "type": data_name(config.training or config.provenance),
+                "split": split,
+            },
             "metrics": [
                 {"type": "accuracy", "value": accuracy, "name": f"accuracy ({_of(split, count)})"}
             ],
@@ -239,13 +244,6 @@ def _files(config: ExportConfig, picture: bool) -> str:
         + f"\n\nChecked in a fresh process when they were written: FLOPs by fvcore, shapes, and "
         f"outputs ({checked}; {TOLERANCE_UNIT})."
     )
-
-
-def _data(config: ExportConfig) -> str:
-    data = (config.training or config.provenance).get("data")
-    if isinstance(data, Mapping):
-        data = data.get("name")
-    return str(data or "unknown")
 
 
 def _of(split: str, count: int | None) -> str:

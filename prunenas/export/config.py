@@ -155,6 +155,17 @@ class ExportConfig:
         return config
 
 
+def data_name(about: Mapping[str, Any]) -> str:
+    """Return the name of the data set that a training, or a provenance, tells of.
+
+    A study's training has all its settings, one of ``prunenas train`` the name.
+    """
+    data = about.get("data")
+    if isinstance(data, Mapping):
+        data = data.get("name")
+    return str(data or "unknown")
+
+
 def read_config(folder: str | Path) -> ExportConfig:
     """Read an export's ``config.json``; builds nothing and imports none of the user's modules.
 

@@ -18,6 +18,7 @@ from prunenas.errors import ExportError
 from prunenas.export import (
     CONFIG_FILE,
     ExportConfig,
+    data_name,
     examine,
     read_config,
     update_export,
@@ -129,7 +130,7 @@ def refuse_other_weights(folder: Path, config: ExportConfig, replace: bool) -> N
     """
     if config.weights_sha256 is not None and not replace:
         told = config.training
-        origin = f" trained on {told['data']} with seed {told['seed']}" if told else ""
+        origin = f" trained on {data_name(told)} with seed {told['seed']}" if told else ""
         raise ExportError(
             f"{folder}: has other weights already{origin}; "
             "--replace overwrites them, --out FOLDER leaves them"
