@@ -1,6 +1,5 @@
 """The training loop leaves dropped weights at 0: whatever the recipe, interrupted or not."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -143,7 +142,9 @@ HOOKS: dict[str, dict[str, Any]] = {
 def test_interrupted_it_ends_as_if_it_had_not_been(
     fields: dict[str, Any], hooks: dict[str, Any], tmp_path: Path
 ) -> None:
-    make: Callable[[], nn.Module] = lambda: sparse(persistent="after_epoch" in hooks)  # noqa: E731
+    def make() -> nn.Module:
+        return sparse(persistent="after_epoch" in hooks)
+
     how, path = recipe({"epochs": 4, **fields}), tmp_path / "a.pt"
     whole, resumed = make(), make()
     train(whole, DATA, how, seed=1, **hooks)

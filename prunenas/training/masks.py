@@ -23,7 +23,10 @@ class Masks:
         gradient that is not finite leaves a loss that isn't, which ends the training.
         """
         self._network = network
-        self._pairs = masked(network)
+        self._read()
+
+    def _read(self) -> None:
+        self._pairs = masked(self._network)
         drop(self._pairs)
         self._weights: list[Tensor] = [weight for weight, _ in self._pairs]
         # A factor of the weight's own type: a product of bool and float would be cast each time.
@@ -53,7 +56,7 @@ class Masks:
 
         A weight that drops back later starts without momentum.
         """
-        self.__init__(self._network)  # type: ignore[misc]
+        self._read()
         for weight, mask in self._pairs:
             state: Mapping[str, object] = optimizer.state.get(weight, {})
             for value in state.values():
