@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
@@ -169,3 +170,25 @@ def test_documented_examples_are_sound(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(block)
         check(tmp_path / name)
+
+
+STUDIES_IN_DOCS = [
+    (page, block)
+    for page in sorted((ROOT / "docs").glob("*.md"))
+    for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
+    if block.lstrip("# ").partition("\n")[2].startswith("name:") or block.startswith("name:")
+]
+
+
+@pytest.mark.parametrize(
+    "block", [b for _, b in STUDIES_IN_DOCS], ids=[page.stem for page, _ in STUDIES_IN_DOCS]
+)
+def test_every_study_in_the_documents_is_sound(block: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "search_spaces", tmp_path / "search_spaces")
+    path = tmp_path / "study.yaml"
+    path.write_text(block)
+    check(path)
+
+
+def test_the_documents_have_studies() -> None:
+    assert {"methods", "sparsity", "study_files"} <= {page.stem for page, _ in STUDIES_IN_DOCS}
