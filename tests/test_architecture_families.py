@@ -32,7 +32,7 @@ def random_widths(space: Space, seed: int) -> dict[str, int]:
     }
 
 
-SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
