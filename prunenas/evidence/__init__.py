@@ -1,0 +1,1 @@
+"""Evidence: does the architecture win, and why?"""
