@@ -49,7 +49,9 @@ def test_only_seeds_that_both_have_make_pairs() -> None:
 
 def test_one_pair_tells_nothing() -> None:
     pairs = paired({0: 0.5}, {0: 0.9})
-    assert pairs.deviation is None and pairs.effect is None and pairs.interval() is None
+    assert pairs.deviation is None
+    assert pairs.effect is None
+    assert pairs.interval() is None
     assert verdicts([pairs])[0].outcome == "no difference"
 
 
