@@ -13,10 +13,9 @@ Every way begins with the same dense network of the seed, or beside it:
 """
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
-Arm = Literal["dense", "fine_tuned", "scratch_e", "scratch_b", "uniform", "random", "ticket"]
-ARMS: tuple[Arm, ...] = get_args(Arm)
+from prunenas.spec.comparison import Arm
 
 CONTROLS: tuple[Arm, ...] = ("uniform", "random")
 """Arms that a budget has, whatever the method."""

@@ -11,8 +11,9 @@ from prunenas.architecture import Architecture, Space, build
 from prunenas.cache import Cache
 from prunenas.data import Data
 from prunenas.errors import BudgetError, TrainingError
-from prunenas.evidence.cells import CONTROLS, Arm, Cell, Contender, Outcome
+from prunenas.evidence.cells import CONTROLS, Cell, Contender, Outcome
 from prunenas.methods import METHODS, Dense, Derivation
+from prunenas.spec.comparison import Arm
 from prunenas.training import EpochMetrics, Recipe, evaluate, scratch_epochs
 from prunenas.training.causes import causes
 from prunenas.training.recipe import Protocol

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from prunenas.evidence.cells import CONTROLS, Arm, Cell, Contender, Outcome
+from prunenas.evidence.cells import CONTROLS, Cell, Contender, Outcome
 from prunenas.evidence.statistics import ENOUGH, MARGIN, Paired, Verdict, paired, verdicts
+from prunenas.spec.comparison import Arm
 from prunenas.training.recipe import Protocol
 
 Results = Mapping[Cell, Outcome]

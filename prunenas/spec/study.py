@@ -6,7 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, JsonValue, PrivateAttr, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    ValidationInfo,
+    model_validator,
+)
 
 from prunenas.architecture import check_source
 from prunenas.data import DATASETS
@@ -17,7 +24,7 @@ from prunenas.spec.space import Domain, SearchSpace, Section
 from prunenas.training import Recipe
 
 
-def _study_name(name: str) -> str:
+def study_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
         raise ValueError(
             "name must be up to 100 letters, digits, '_', '-' and '.', the first no '-' or '.', "
@@ -40,17 +47,18 @@ def _data_set(name: str) -> str:
     return name
 
 
-def _method(name: str) -> str:
+def method_name(name: str) -> str:
     if name not in METHODS:
         raise ValueError(unknown("method", name, METHODS))
     return name
 
 
-def _some(methods: tuple["MethodEntry", ...]) -> tuple["MethodEntry", ...]:
+def some(entries: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+    """Refuse an empty list."""
     # Not `min_length`: pydantic would count only entries without mistakes.
-    if not methods:
-        raise ValueError("methods must have at least one entry, but the list is empty")
-    return methods
+    if not entries:
+        raise ValueError(f"{info.field_name} must have at least one entry, but the list is empty")
+    return entries
 
 
 class ModelSection(Section):
@@ -92,7 +100,7 @@ class DataSection(Section):
 class MethodEntry(Section):
     """One method of a study, and what is searched for it."""
 
-    name: Annotated[str, AfterValidator(_method)] = Field(
+    name: Annotated[str, AfterValidator(method_name)] = Field(
         description="A method; `prunenas list methods` names them"
     )
     space: SearchSpace = Field(
@@ -134,12 +142,12 @@ class Study(Section):
     Made by `load_study`; `settings` holds everything that decides its results.
     """
 
-    name: Annotated[str, AfterValidator(_study_name)] = Field(
+    name: Annotated[str, AfterValidator(study_name)] = Field(
         description="The study's name: a run of the same name goes on with it"
     )
     model: ModelSection = Field(description="The dense network that pruning starts from")
     data: DataSection = Field(description="What networks are trained and judged on")
-    methods: Annotated[tuple[MethodEntry, ...], AfterValidator(_some)] = Field(
+    methods: Annotated[tuple[MethodEntry, ...], AfterValidator(some)] = Field(
         description="One or more, each once; with several the method is searched too"
     )
     objective: Objective = Field(description="What is wanted")

@@ -1,0 +1,188 @@
+"""A comparison as the user wrote it, validated: what `evidence` trains and judges."""
+
+import copy
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, JsonValue, PrivateAttr, model_validator
+
+from prunenas.errors import SpecError
+from prunenas.methods import METHODS
+from prunenas.spec.document import Document, Mistake, read
+from prunenas.spec.laws import Part
+from prunenas.spec.mistakes import validate
+from prunenas.spec.space import Section
+from prunenas.spec.study import DataSection, ModelSection, method_name, some, study_name
+from prunenas.training import Recipe
+
+Arm = Literal["dense", "fine_tuned", "scratch_e", "scratch_b", "uniform", "random", "ticket"]
+
+_ALL: tuple[Arm, ...] = ("dense", "fine_tuned", "scratch_e", "scratch_b", "uniform", "random")
+
+
+class ComparedMethod(Section):
+    """One method of a comparison, at fixed hyperparameters."""
+
+    name: Annotated[str, AfterValidator(method_name)] = Field(
+        description="A method; `prunenas list methods` names them"
+    )
+    label: str | None = Field(
+        default=None, min_length=1, description="What tables call it; its name without it"
+    )
+    hyperparameters: dict[str, JsonValue] = Field(
+        default_factory=dict, alias="with", description="Hyperparameters of the method"
+    )
+
+    @property
+    def title(self) -> str:
+        """What tables call it."""
+        return self.label or self.name
+
+
+class FineTuning(Section):
+    """How what a method leaves is trained on."""
+
+    epochs: int | None = Field(
+        default=None, ge=1, strict=True, description="A quarter of `train.epochs` without it"
+    )
+    lr: float | None = Field(
+        default=None,
+        gt=0,
+        description="Constant learning rate; a hundredth of `train.lr` without it",
+    )
+
+
+class Comparison(Section):
+    """A comparison: dense networks, methods and budgets, each trained in several ways.
+
+    Made by `load_comparison`.
+    """
+
+    name: Annotated[str, AfterValidator(study_name)] = Field(
+        description="The comparison's name, for titles and files"
+    )
+    models: Annotated[tuple[ModelSection, ...], AfterValidator(some)] = Field(
+        description="One or more dense networks; each gets a table of its own"
+    )
+    data: DataSection = Field(description="What networks are trained and judged on")
+    methods: Annotated[tuple[ComparedMethod, ...], AfterValidator(some)] = Field(
+        description="One or more"
+    )
+    budgets: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], AfterValidator(some)] = (
+        Field(description="Shares of the dense network's FLOPs that every architecture meets")
+    )
+    train: Recipe = Field(
+        description="How dense networks are trained, and architectures from scratch; its protocol "
+        "is that of the controls"
+    )
+    fine_tune: FineTuning = Field(
+        default_factory=FineTuning, description="How what methods leave is trained on"
+    )
+    arms: tuple[Arm, ...] = Field(
+        default=_ALL,
+        description="In which ways: dense, fine_tuned, scratch_e, scratch_b, uniform and random "
+        "(controls at the same FLOPs), ticket (a mask's original weights)",
+    )
+    seeds: int = Field(default=5, ge=2, strict=True, description="How many, from `seed` on")
+    seed: int = Field(default=0, ge=0, strict=True, description="The first seed")
+    margin: float = Field(
+        default=0.005, gt=0, lt=1, description="Accuracies that lie closer than this are as good"
+    )
+
+    _text: str = PrivateAttr(default="")
+
+    @model_validator(mode="after")
+    def _rows_differ(self) -> Self:
+        for what, names in (
+            ("methods' labels", [each.title for each in self.methods]),
+            ("models", [f"{each.name} {each.arguments}" for each in self.models]),
+            ("budgets", [f"{each:g}" for each in self.budgets]),
+            ("arms", list(self.arms)),
+        ):
+            twice = [name for index, name in enumerate(names) if name in names[:index]]
+            if twice:
+                raise ValueError(f"{what} must differ, but {twice[0]} stands there twice")
+        return self
+
+    @model_validator(mode="after")
+    def _from_fresh_weights(self) -> Self:
+        if self.train.initial != "fresh":
+            raise ValueError(
+                f"train.initial must be fresh, but is {self.train.initial}: "
+                "the arm `ticket` begins with original weights"
+            )
+        return self
+
+    def fine_tuning(self) -> Recipe:
+        """Return the recipe of fine-tuning: constant, at a low learning rate.
+
+        Source of the defaults: Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017,
+        section 4: 40 epochs for 160 of training, at the last of its learning rates.
+        """
+        return self.train.model_copy(
+            update={
+                "epochs": self.fine_tune.epochs or max(1, self.train.epochs // 4),
+                "lr": self.fine_tune.lr or self.train.lr / 100,
+                "schedule": "constant",
+                "warmup_epochs": 0,
+            }
+        )
+
+    @property
+    def text(self) -> str:
+        """The YAML file as it was read; empty for a comparison that has none."""
+        return self._text
+
+    def came_from(self, text: str) -> Self:
+        """Remember the file this comparison was read from."""
+        self._text = text
+        return self
+
+
+def load_comparison(path: str | os.PathLike[str]) -> Comparison:
+    """Read a comparison.
+
+    Raises:
+        SpecError: With every mistake, each a line ``path:line: law, value, known choices``.
+    """
+    document = read(Path(path))
+    comparison, mistakes = read_comparison(document)
+    if comparison is None:
+        by_line = sorted(mistakes, key=lambda mistake: mistake.line or 0)
+        raise SpecError(dict.fromkeys(map(str, by_line)))
+    return comparison
+
+
+def read_comparison(document: Document) -> tuple[Comparison | None, list[Mistake]]:
+    """Return a document's comparison, or its mistakes."""
+    mistakes = list(document.mistakes)
+    if document.broken:
+        return None, mistakes
+    value = copy.deepcopy(document.value)
+    comparison: Comparison | None
+    comparison, findings = validate(Comparison, value, "comparison")
+    mistakes += [
+        document.mistake(place, text) for place, text in findings if place not in document.spoiled
+    ]
+    listed = value.get("methods") if isinstance(value, dict) else None
+    for index, entry in enumerate(listed if isinstance(listed, list) else []):
+        mistakes += _hyperparameters(Part(document, ("methods", index), entry))
+    if comparison is None or mistakes:
+        return None, mistakes
+    return comparison.came_from(document.text), mistakes
+
+
+def is_comparison(value: Any) -> bool:
+    """Whether plain values are a comparison's rather than a study's."""
+    return isinstance(value, dict) and "budgets" in value
+
+
+def _hyperparameters(entry: Part) -> list[Mistake]:
+    kind = METHODS.get(str(entry.get("name").value))
+    given = entry.get("with")
+    if kind is None:
+        return []
+    findings = validate(kind, dict(given.mapping()), str(entry.get("name").value))[1]
+    name = entry.get("name").value
+    return [given.get(*place).mistake(f"{name}: {text}") for place, text in findings]
