@@ -25,6 +25,7 @@ from prunenas.training import Recipe
 
 
 def study_name(name: str) -> str:
+    """Refuse what can't name a study or a file."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
         raise ValueError(
             "name must be up to 100 letters, digits, '_', '-' and '.', the first no '-' or '.', "
@@ -48,6 +49,7 @@ def _data_set(name: str) -> str:
 
 
 def method_name(name: str) -> str:
+    """Refuse what is no method."""
     if name not in METHODS:
         raise ValueError(unknown("method", name, METHODS))
     return name
