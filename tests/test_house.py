@@ -27,6 +27,7 @@ FLOORS = {
     "spec": 5,
     "trial": 6,
     "retraining": 7,
+    "workers": 7,
     "search": 8,
     "evidence": 9,
     "cli": 10,

@@ -1,20 +1,13 @@
 """Running a comparison: every cell once, in this process or in several."""
 
-import multiprocessing
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from prunenas.architecture import Space
 from prunenas.cache import Cache
-from prunenas.data import load
+from prunenas.data import Data, load
 from prunenas.errors import StudyError
 from prunenas.evidence.cells import Cell, Contender, Outcome, cells
 from prunenas.evidence.laboratory import Laboratory
@@ -23,9 +16,7 @@ from prunenas.search.workshop import device_named, trace_model
 from prunenas.spec import Comparison
 from prunenas.spec.study import ModelSection
 from prunenas.training import EpochMetrics
-
-_DEATHS = 3
-"""So many deaths of workers without a cell done between are no accident."""
+from prunenas.workers import Pool
 
 
 @dataclass(frozen=True)
@@ -101,48 +92,128 @@ def compare(
     Raises:
         SourceError, TraceError, DataError, StudyError: It can't start, or can't go on.
     """
-    chosen = device_named(device)
-    bench = _Bench(comparison, str(chosen), folder)
-    parts = [_part(bench, index, warn) for index in range(len(comparison.models))]
+    if workers < 1:
+        raise StudyError(f"`workers >= 1` must hold, but it is {workers}")
+    chosen = str(device_named(device))
+    threads = max(1, torch.get_num_threads() // workers)
+    bench = Bench(comparison, chosen, threads, folder)
+    own = bench.open(watch, warn)
+    parts = [
+        _part(comparison, own.laboratory(index), model)
+        for index, model in enumerate(comparison.models)
+    ]
     todo = [
-        (index, cell)
+        CellTask(index, cell)
         for index, part in enumerate(parts)
         for cell in _cells(comparison, part)
         if cell not in part.results
     ]
-    done = _alone(bench, todo, watch) if workers == 1 else _together(bench, todo, workers, watch)
-    for index, cell, outcome in done:
-        parts[index].results[cell] = outcome
+    for done in (
+        _alone(own, todo) if workers == 1 else _together([bench] * workers, todo, watch, warn)
+    ):
+        parts[done.task.model].results[done.task.cell] = done.outcome
         watch(Told(parts=tuple(parts)))
     return tuple(_in_order(comparison, part) for part in parts)
 
 
 @dataclass(frozen=True)
-class _Bench:
-    """What a worker needs; pickles."""
+class CellTask:
+    """A cell of one of a comparison's networks; see ``workers.Task``.
+
+    Attributes:
+        model: Which network, from 0.
+        cell: Of its table.
+    """
+
+    model: int
+    cell: Cell
+
+    @property
+    def what(self) -> str:
+        """In words."""
+        return str(self.cell)
+
+    def progress(self, event: Told) -> tuple[str, int] | None:
+        """See ``workers.Task``."""
+        if event.what is None or event.metrics is None:
+            return None
+        return event.what, event.metrics.epoch
+
+    def heard(self, event: Told) -> "CellTask":
+        """Nothing is told again: see ``workers.Task``."""
+        return self
+
+    def given_up(self, reason: str) -> "CellDone":
+        """See ``workers.Task``."""
+        return CellDone(self, Outcome(reason=reason))
+
+
+@dataclass(frozen=True)
+class CellDone:
+    """A cell, and what came of it."""
+
+    task: CellTask
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a worker of a comparison needs; see ``workers.Bench``.
+
+    Attributes:
+        comparison: What is compared.
+        device: A torch device.
+        threads: Of the CPU, for this worker.
+        folder: Of the cache.
+    """
 
     comparison: Comparison
     device: str
+    threads: int
     folder: Path
 
+    def open(self, watch: Watch, warn: Callable[[str], None]) -> "Laboratories":
+        """Load the data."""
+        data = load(**self.comparison.data.model_dump(), device=torch.device(self.device))
+        return Laboratories(self, data, watch, warn)
 
-def _part(bench: _Bench, index: int, warn: Callable[[str], None]) -> Compared:
-    comparison = bench.comparison
-    laboratory = _laboratory(bench, index, None, warn)
+
+class Laboratories:
+    """A comparison's networks, each traced when it is first needed."""
+
+    def __init__(self, bench: Bench, data: Data, watch: Watch, warn: Callable[[str], None]) -> None:
+        """Args: what is needed, and who is told."""
+        self._bench, self._data, self._watch, self._warn = bench, data, watch, warn
+        self._open: dict[int, Laboratory] = {}
+
+    def laboratory(self, index: int) -> Laboratory:
+        """Return a network's."""
+        if index not in self._open:
+            comparison = self._bench.comparison
+            self._open[index] = Laboratory(
+                space=trace_model(comparison.models[index], self._data),
+                data=self._data,
+                recipe=comparison.train,
+                fine_tuning=comparison.fine_tuning(),
+                cache=Cache(self._bench.folder, self._warn),
+                device=self._bench.device,
+                report=lambda what, metrics: self._watch(Told(what, metrics)),
+            )
+        return self._open[index]
+
+    def do(self, task: CellTask) -> CellDone:
+        """Work a cell out; see ``workers.Doer``."""
+        return CellDone(task, self.laboratory(task.model).outcome(task.cell))
+
+
+def _part(comparison: Comparison, laboratory: Laboratory, model: ModelSection) -> Compared:
     contenders = tuple(
         Contender(method.title, method.name, budget, dict(method.hyperparameters))
         for budget in comparison.budgets
         for method in comparison.methods
     )
-    space = laboratory.space
-    part = Compared(
-        comparison.models[index],
-        space.dense_flops,
-        space.dense.params,
-        contenders,
-        {},
-        0,
-    )
+    dense = laboratory.space.dense
+    part = Compared(model, laboratory.space.dense_flops, dense.params, contenders, {}, 0)
     every = _cells(comparison, part)
     known = {cell: found for cell in every if (found := laboratory.known(cell)) is not None}
     return replace(part, results=known, total=len(every))
@@ -158,110 +229,21 @@ def _in_order(comparison: Comparison, part: Compared) -> Compared:
     return replace(part, results={cell: part.results[cell] for cell in order})
 
 
-def _laboratory(
-    bench: _Bench,
-    index: int,
-    report: Callable[[str, EpochMetrics], None] | None,
-    warn: Callable[[str], None] = lambda text: None,
-) -> Laboratory:
-    comparison, device = bench.comparison, torch.device(bench.device)
-    data = load(**comparison.data.model_dump(), device=device)
-    return Laboratory(
-        space=_space(bench, index),
-        data=data,
-        recipe=comparison.train,
-        fine_tuning=comparison.fine_tuning(),
-        cache=Cache(bench.folder, warn),
-        device=device,
-        report=report,
-    )
+def _alone(own: Laboratories, todo: list[CellTask]) -> Iterator[CellDone]:
+    for task in todo:
+        yield own.do(task)
 
 
-def _space(bench: _Bench, index: int) -> Space:
-    comparison = bench.comparison
-    data = load(**comparison.data.model_dump())
-    return trace_model(comparison.models[index], data)
-
-
-Done = Iterator[tuple[int, Cell, Outcome]]
-
-
-def _alone(bench: _Bench, todo: list[tuple[int, Cell]], watch: Watch) -> Done:
-    def report(what: str, metrics: EpochMetrics) -> None:
-        watch(Told(what, metrics))
-
-    laboratories: dict[int, Laboratory] = {}
-    for index, cell in todo:
-        if index not in laboratories:
-            laboratories[index] = _laboratory(bench, index, report)
-        yield index, cell, laboratories[index].outcome(cell)
-
-
-def _together(bench: _Bench, todo: list[tuple[int, Cell]], workers: int, watch: Watch) -> Done:
-    context = multiprocessing.get_context("spawn")
-    left, deaths = list(todo), 0
-    while left:
-        told = context.SimpleQueue()
-        listener = threading.Thread(target=_listen, args=(told, watch), daemon=True)
-        listener.start()
-        threads = max(1, torch.get_num_threads() // workers)
-        pool = ProcessPoolExecutor(
-            workers, context, initializer=_begin, initargs=(bench, told, threads)
-        )
-        under_way: dict[Future[Outcome], tuple[int, Cell]] = {}
-        try:
-            for index, cell in left:
-                under_way[pool.submit(_work, index, cell)] = (index, cell)
-            while under_way:
-                ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    outcome = future.result()
-                    index, cell = under_way.pop(future)
-                    left.remove((index, cell))
-                    deaths = 0
-                    yield index, cell, outcome
-        except BrokenProcessPool as error:
-            deaths += 1
-            if deaths >= _DEATHS:
-                raise StudyError(
-                    f"a worker died {deaths} times without a training done between: {left[0][1]}"
-                ) from error
-        finally:
-            _end(pool)
-            told.put(None)
-            listener.join()
-
-
-def _end(pool: ProcessPoolExecutor) -> None:
-    """End a pool's processes at once: each has written what it needs to go on from."""
-    processes = list((pool._processes or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.join()
-
-
-def _listen(told: Any, watch: Watch) -> None:
-    while (message := told.get()) is not None:
-        watch(message)
-
-
-_bench: _Bench | None = None
-_told: Any = None
-
-
-def _begin(bench: _Bench, told: Any, threads: int) -> None:
-    global _bench, _told
-    torch.set_num_threads(threads)
-    _bench, _told = bench, told
-
-
-@cache
-def _own(index: int) -> Laboratory:
-    assert _bench is not None
-    return _laboratory(_bench, index, lambda what, metrics: _told.put(Told(what, metrics)))
-
-
-def _work(index: int, cell: Cell) -> Outcome:
-    return _own(index).outcome(cell)
+def _together(
+    benches: list[Bench], todo: list[CellTask], watch: Watch, warn: Callable[[str], None]
+) -> Iterator[CellDone]:
+    waiting = list(reversed(todo))
+    pool = Pool(benches[: len(todo)], watch, warn)
+    try:
+        while waiting or pool.busy():
+            while waiting and pool.idle():
+                pool.begin(waiting.pop())
+            done: CellDone = pool.wait()
+            yield done
+    finally:
+        pool.close()

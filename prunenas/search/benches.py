@@ -3,14 +3,13 @@
 import torch
 
 from prunenas.errors import StudyError
-from prunenas.search.worker import Bench
-from prunenas.search.workshop import Place, device_named
+from prunenas.search.workshop import Place, StudyBench, device_named
 from prunenas.spec import Study
 
 
 def benches(
     study: Study, device: str, place: Place, *, workers: int, per_gpu: int = 1
-) -> list[Bench]:
+) -> list[StudyBench]:
     """What each worker of a study needs.
 
     On a CPU its threads are divided (two processes of two threads each, on two cores, slow each
@@ -45,6 +44,6 @@ def benches(
     elif per_gpu > 1:
         raise StudyError(f"--per-gpu {per_gpu} is for GPUs, but the device is {chosen}")
     return [
-        Bench(study.settings(), devices[number % len(devices)], threads, place)
+        StudyBench(study.settings(), devices[number % len(devices)], threads, place)
         for number in range(workers)
     ]

@@ -21,7 +21,7 @@ from prunenas.search.projection import dense_figures, log_repeats, mappings, ope
 from prunenas.search.schedule import WINDOW, Schedule
 from prunenas.search.spread import repeated, spread_of
 from prunenas.search.stoppers import Noise, Stopper, curves_of
-from prunenas.search.tasks import Repeated, Tried, Try
+from prunenas.search.tasks import Repeated, Tried, Try, TryAgain
 from prunenas.search.view import StudyView
 from prunenas.search.workshop import Workshop
 from prunenas.spec import Study
@@ -248,16 +248,16 @@ class Coordinator:
             while wanted and self.crew.idle():
                 again: Again = wanted.pop(0)
                 self.workshop.watch(RepeatStarted(again, done, total))
-                self.crew.begin(again)
+                self.crew.begin(TryAgain(again))
 
         hand_out()
         while self.crew.busy():
             ended = self.crew.wait()
             assert isinstance(ended, Repeated)
-            self.ledger.set_repeat(ended.task.number, ended.repeat)
+            self.ledger.set_repeat(ended.again.number, ended.repeat)
             done += 1
             hand_out()
-            self.workshop.watch(RepeatFinished(ended.task, ended.repeat, done, total))
+            self.workshop.watch(RepeatFinished(ended.again, ended.repeat, done, total))
             view = self.ledger.view()
             log_repeats(tracker, view)
         return view

@@ -11,7 +11,7 @@ from prunenas.errors import SpecError
 from prunenas.places import HOME
 from prunenas.search.benches import benches
 from prunenas.search.coordinator import Coordinator
-from prunenas.search.crew import Alone, Crew, Processes
+from prunenas.search.crew import Alone, Crew
 from prunenas.search.events import Event
 from prunenas.search.founding import begin
 from prunenas.search.schedule import WINDOW
@@ -19,6 +19,7 @@ from prunenas.search.storage import claim, open_storage
 from prunenas.search.view import StudyView
 from prunenas.search.workshop import Place, Workshop, device_named
 from prunenas.spec import Study, check_densities, check_whole, check_widths
+from prunenas.workers import Pool
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,9 @@ def run_study(
         crew: Crew = Alone(workshop)
         wanted = benches(study, device, place, workers=labour.workers, per_gpu=labour.per_gpu)
         if len(wanted) > 1 and not ledger.view().finished:
-            processes = Processes(wanted, watch, warn)
-            stack.callback(processes.close)
-            crew = processes
+            pool = Pool(wanted, watch, warn)
+            stack.callback(pool.close)
+            crew = pool
         return Coordinator(study, workshop, ledger, crew, len(wanted)).run(tracking)
 
 

@@ -1,11 +1,13 @@
 """What a worker is asked to do, and what it answers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from prunenas.search.again import Again
+from prunenas.search.events import DenseEpoch, Event, RepeatEpoch, TrialEpoch
 from prunenas.search.repeats import Repeat
 from prunenas.search.stoppers import Stopper
-from prunenas.trial import Candidate, Record
+from prunenas.trial import Candidate, Record, blank_record
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,22 @@ class Try:
     stopper: Stopper
     share: float = 1.0
     told: int = 0
+
+    @property
+    def what(self) -> str:
+        """See ``workers.Task``; so for what follows."""
+        return f"trial {self.candidate.number}"
+
+    def progress(self, event: Event) -> tuple[str, int] | None:  # noqa: D102
+        return reached(event)
+
+    def heard(self, event: Event) -> "Try":  # noqa: D102
+        if isinstance(event, TrialEpoch):
+            return replace(self, told=max(self.told, event.epoch))
+        return self
+
+    def given_up(self, reason: str) -> "Tried":  # noqa: D102
+        return Tried(self, replace(blank_record(self.candidate), reason=reason))
 
 
 @dataclass(frozen=True)
@@ -42,22 +60,51 @@ class Tried:
 
 
 @dataclass(frozen=True)
+class TryAgain:
+    """Train a candidate with a fresh seed.
+
+    Attributes:
+        again: Which, and with which.
+    """
+
+    again: Again
+
+    @property
+    def what(self) -> str:
+        """See ``workers.Task``; so for what follows."""
+        return f"trial {self.again.number}"
+
+    def progress(self, event: Event) -> tuple[str, int] | None:  # noqa: D102
+        return reached(event)
+
+    def heard(self, event: Event) -> "TryAgain":  # noqa: D102
+        return self
+
+    def given_up(self, reason: str) -> "Repeated":  # noqa: D102
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        seed = self.again.seed
+        return Repeated(self.again, Repeat(seed, None, reason, epochs=0, seconds=0.0, finished=now))
+
+
+@dataclass(frozen=True)
 class Repeated:
     """A training with a fresh seed has ended.
 
     Attributes:
-        task: What was asked.
+        again: What was asked.
         repeat: What came of it.
     """
 
-    task: Again
+    again: Again
     repeat: Repeat
 
 
-Task = Try | Again
+Task = Try | TryAgain
 Done = Tried | Repeated
 
 
-def trial_of(task: Task) -> int:
-    """Number of the trial that a task is for."""
-    return task.candidate.number if isinstance(task, Try) else task.number
+def reached(event: Event) -> tuple[str, int] | None:
+    """Return which training an event has brought to which epoch; None if it tells of none."""
+    if not isinstance(event, TrialEpoch | DenseEpoch | RepeatEpoch):
+        return None
+    return (event.what if isinstance(event, DenseEpoch) else ""), event.epoch

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 
@@ -19,7 +19,7 @@ from prunenas.search.masks import Masks
 from prunenas.search.stoppers import Curve, epoch_at
 from prunenas.search.tasks import Done, Repeated, Task, Tried, Try
 from prunenas.search.weights import Weights
-from prunenas.spec import Study
+from prunenas.spec import ModelSection, Study
 from prunenas.training import EpochMetrics
 from prunenas.training.shared import Trainings
 from prunenas.trial import run_trial
@@ -126,7 +126,7 @@ class Workshop:
         Raises:
             DataError, StudyError: Trouble that every other trial would have too.
         """
-        return self._try(task) if isinstance(task, Try) else self._again(task)
+        return self._try(task) if isinstance(task, Try) else self._again(task.again)
 
     def _again(self, again: Again) -> Repeated:
         again = replace(again, architecture=self.place.masks().whole(again.architecture))
@@ -213,15 +213,39 @@ class _Telling:
         return "stop" if self.pausing else None
 
 
+@dataclass(frozen=True)
+class StudyBench:
+    """What a worker of a study needs; see ``workers.Bench``.
+
+    Attributes:
+        settings: ``Study.settings()``.
+        device: A torch device.
+        threads: Of the CPU, for this worker.
+        place: Where results are kept.
+    """
+
+    settings: dict[str, Any]
+    device: str
+    threads: int
+    place: Place
+
+    def open(self, watch: Callable[[Event], None], warn: Callable[[str], None]) -> Workshop:
+        """Load the data and trace the network; see `Workshop.opened`."""
+        study = Study.model_validate(self.settings)
+        return Workshop.opened(study, device_named(self.device), self.place, watch, warn)
+
+
 def trace_study(study: Study, data: Data) -> Space:
     """The space of a study's dense network on its data."""
+    return trace_model(study.model, data)
+
+
+def trace_model(model: ModelSection, data: Data) -> Space:
+    """The space of a dense network on its data."""
     arguments = fill_arguments(
-        study.model.name,
-        study.model.arguments,
-        classes=data.classes,
-        input_shape=data.input_shape,
+        model.name, model.arguments, classes=data.classes, input_shape=data.input_shape
     )
-    return trace(study.model.name, arguments=arguments, input_shape=data.input_shape)
+    return trace(model.name, arguments=arguments, input_shape=data.input_shape)
 
 
 def device_named(name: str) -> torch.device:

@@ -6,6 +6,7 @@
 'group'
 """
 
+from prunenas.spec.comparison import Arm, Comparison, load_comparison
 from prunenas.spec.files import maps_text
 from prunenas.spec.fitting import check_densities, check_whole, check_widths
 from prunenas.spec.load import check, known_spaces, load_space, load_study
@@ -20,6 +21,8 @@ from prunenas.spec.study import (
 )
 
 __all__ = [
+    "Arm",
+    "Comparison",
     "DataSection",
     "Densities",
     "Domain",
@@ -36,6 +39,7 @@ __all__ = [
     "check_whole",
     "check_widths",
     "known_spaces",
+    "load_comparison",
     "load_recipe",
     "load_space",
     "load_study",

@@ -1,50 +1,78 @@
-"""A worker: a process that carries out a study's tasks until the process that runs it is gone."""
+"""A worker: a process that carries out tasks until the process that hands them out is gone."""
 
 import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol, Self
 
 import torch
 
 from prunenas.errors import PrunenasError
-from prunenas.search.events import Event
-from prunenas.search.tasks import Task
-from prunenas.search.workshop import Place, Workshop, device_named
-from prunenas.spec import Study
 
 
-@dataclass(frozen=True)
-class Bench:
-    """What a worker needs.
+class Task(Protocol):
+    """Something to be done; pickles."""
 
-    Attributes:
-        settings: ``Study.settings()``.
-        device: A torch device.
-        threads: Of the CPU, for this worker.
-        place: Where results are kept.
-    """
+    @property
+    def what(self) -> str:
+        """What warnings call it, such as ``trial 3``."""
 
-    settings: dict[str, Any]
-    device: str
-    threads: int
-    place: Place
+    def progress(self, event: Any) -> tuple[str, int] | None:
+        """Which of its trainings an event has brought to which epoch; None if it tells of none."""
+
+    def heard(self, event: Any) -> Self:
+        """The task once an event of it was passed on, which is not told again if it is repeated."""
+
+    def given_up(self, reason: str) -> Any:
+        """What comes of it where its workers die; the reason is one line."""
+
+
+class Doer(Protocol):
+    """Carries out tasks, one at a time."""
+
+    def do(self, task: Any) -> Any:
+        """Carry out a task; what goes wrong with it alone stands in what comes of it.
+
+        Raises:
+            PrunenasError: Trouble that every other task would have too.
+        """
+
+
+class Bench(Protocol):
+    """What a worker needs to begin; pickles."""
+
+    @property
+    def device(self) -> str:
+        """A torch device."""
+
+    @property
+    def threads(self) -> int:
+        """Of the CPU, for this worker."""
+
+    def open(self, watch: Callable[[Any], None], warn: Callable[[str], None]) -> Doer:
+        """Begin; runs in the worker.
+
+        Args:
+            watch: Told of events; they pickle.
+            warn: Told of trouble that ends nothing, one line each.
+        """
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A worker has its data and its network, and waits for tasks."""
+    """A worker has what it needs, and waits for tasks."""
 
 
 @dataclass(frozen=True)
 class Told:
     """A worker tells of an event."""
 
-    event: Event
+    event: Any
 
 
 @dataclass(frozen=True)
@@ -61,12 +89,19 @@ class Trouble:
     text: str
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A task has ended, and what came of it."""
+
+    done: Any
+
+
 def work(connection: Connection, bench: Bench) -> None:
     """Carry out the tasks that come through a connection; answer with events and ends.
 
     Args:
-        connection: To the process that runs the study.
-        bench: What is needed for it.
+        connection: To the process that hands tasks out.
+        bench: What is needed for them.
     """
     # Ctrl-C reaches every process of the terminal; the one that runs the study ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -84,17 +119,14 @@ def work(connection: Connection, bench: Bench) -> None:
 
 def _serve(connection: Connection, bench: Bench) -> None:
     try:
-        workshop = Workshop.opened(
-            Study.model_validate(bench.settings),
-            device_named(bench.device),
-            bench.place,
-            watch=lambda event: connection.send(Told(event)),
-            warn=lambda text: connection.send(Warned(text)),
+        doer = bench.open(
+            lambda event: connection.send(Told(event)),
+            lambda text: connection.send(Warned(text)),
         )
         connection.send(Ready())
         while True:
-            task: Task = connection.recv()
-            connection.send(workshop.do(task))
+            task = connection.recv()
+            connection.send(Ended(doer.do(task)))
     except PrunenasError as error:
         connection.send(Trouble(str(error)))
     except torch.cuda.OutOfMemoryError as error:  # before any training, whose own are failures
