@@ -10,6 +10,7 @@ import typer
 from prunenas.cli.cache import cache
 from prunenas.cli.catalogue import catalogue
 from prunenas.cli.check import check
+from prunenas.cli.compare import compare
 from prunenas.cli.export import export
 from prunenas.cli.inspect import inspect
 from prunenas.cli.patterns import patterns
@@ -73,6 +74,7 @@ def prunenas(
 
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Studies": {"run": run, "check": check, "status": status, "best": best, "cache": cache},
+    "Evidence": {"compare": compare},
     "Architectures": {
         "export": export,
         "train": train,
