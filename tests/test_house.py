@@ -29,7 +29,9 @@ FLOORS = {
     "retraining": 7,
     "workers": 7,
     "search": 8,
+    "latency": 5,
     "evidence": 9,
+    "report": 9,
     "cli": 10,
 }
 """A room is a file or folder directly in the package. The package's own ``__init__`` is lazy."""

@@ -14,6 +14,7 @@ from prunenas.cli.compare import compare
 from prunenas.cli.export import export
 from prunenas.cli.inspect import inspect
 from prunenas.cli.patterns import patterns
+from prunenas.cli.report import report
 from prunenas.cli.run import run
 from prunenas.cli.studies import best, status
 from prunenas.cli.tracking import track, ui
@@ -74,7 +75,7 @@ def prunenas(
 
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Studies": {"run": run, "check": check, "status": status, "best": best, "cache": cache},
-    "Evidence": {"compare": compare},
+    "Evidence": {"compare": compare, "report": report},
     "Architectures": {
         "export": export,
         "train": train,

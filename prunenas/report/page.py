@@ -132,8 +132,8 @@ def _importance(view: StudyView, widths: Mapping[str, float]) -> str:
             "vary.</p>"
         )
     return (
-        "<p>Share of the spread of accuracies that each parameter explains (functional ANOVA over a "
-        "random forest, Hutter et al. 2014). It says what mattered between the values that were "
+        "<p>Share of the spread of accuracies that each parameter explains (functional ANOVA over "
+        "a random forest, Hutter et al. 2014). It says what mattered between the values that were "
         "tried, not in which direction.</p>" + "".join(parts)
     )
 

@@ -1,7 +1,7 @@
-"""What a study's figures depend on: hyperparameters and widths, by how much of the spread is theirs.
+"""What a study's figures depend on: parameters and widths, by how much of the spread is theirs.
 
-Source: Hutter, Hoos, Leyton-Brown, "An Efficient Approach for Assessing Hyperparameter Importance",
-ICML 2014 (functional ANOVA over a random forest), as Optuna has it.
+Source: Hutter, Hoos, Leyton-Brown, "An Efficient Approach for Assessing Hyperparameter
+Importance", ICML 2014 (functional ANOVA over a random forest), as Optuna has it.
 """
 
 import logging

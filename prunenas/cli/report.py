@@ -1,0 +1,46 @@
+"""``prunenas report``: a study as one page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prunenas.cli.options import Storage, StudyName
+from prunenas.places import STUDIES
+
+
+def report(
+    study: StudyName,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE.html",
+            help="Where to; STUDY.html in the current folder without it.",
+            show_default=False,
+        ),
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite the file.")] = False,
+    storage: Storage = STUDIES,
+) -> None:
+    """Write a study as one HTML page that needs nothing else.
+
+    The front with every architecture's widths, learning curves, what mattered, methods side by
+    side, progress over compute, and how to make each point again. It asks nothing of any server,
+    prints, and can be used by keyboard.
+
+    \b
+    prunenas report quickstart
+    prunenas report quickstart --out reports/quickstart.html --replace
+    """
+    from prunenas.cli import console
+    from prunenas.report import page
+    from prunenas.search import open_study
+
+    path = out or Path(f"{study}.html")
+    if path.exists() and not replace:
+        raise typer.BadParameter(f"{path} is there already; --replace overwrites it")
+    view = open_study(storage, study)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page(view), encoding="utf-8")
+    console.note(f"{path}: {len(view.records)} trials")
