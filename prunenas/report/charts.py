@@ -177,5 +177,5 @@ def bars(shares: Mapping[str, float], *, title: str, limit: int = 20) -> str:
         xmlns="http://www.w3.org/2000/svg",
         role="img",
         aria_label=title,
-        class_="big",
+        style=f"max-width:{WIDTH}px",
     )

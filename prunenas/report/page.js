@@ -1,7 +1,7 @@
 "use strict";
 // Hover, focus or arrow keys choose an architecture of the front chart; its widths are shown beside.
 const trials = new Map(
-  JSON.parse(document.getElementById("trials").textContent).map((each) => [each.number, each]));
+  JSON.parse(document.getElementById("trial-data").textContent).map((each) => [each.number, each]));
 const marks = [...document.querySelectorAll("#front-chart .trial")];
 const panel = document.getElementById("details");
 

@@ -17,7 +17,7 @@ from prunenas.report.charts import (
 from prunenas.report.figures import compute, progress
 from prunenas.report.profile import heat_map, kept
 from prunenas.report.svg import element, mark
-from prunenas.search.by_method import compared
+from prunenas.search.by_method import by_method
 from prunenas.search.curse import curse
 from prunenas.search.importance import ENOUGH, parameter_importance, width_importance
 from prunenas.search.view import StudyView
@@ -55,7 +55,7 @@ def page(view: StudyView) -> str:
         f'<title>{escape(view.name)}</title><link rel="icon" href="data:,">'
         f"<style>{_resource('page.css')}</style></head><body>"
         f'{_head(view)}<nav aria-label="Sections">{links}</nav><main>{body}</main>'
-        f'<script type="application/json" id="trials">{_data(view)}</script>'
+        f'<script type="application/json" id="trial-data">{_data(view)}</script>'
         f"<script>{_resource('page.js')}</script></body></html>\n"
     )
 
@@ -139,7 +139,7 @@ def _importance(view: StudyView, widths: Mapping[str, float]) -> str:
 
 
 def _methods(view: StudyView) -> str:
-    found = compared(view)
+    found = by_method(view)
     if not found:
         return ""
     rows = [
@@ -275,7 +275,12 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     density = density_of(record.architecture)
     if density is not None:
         found.append(("density", _percent(density, 1)))
-    found += [(name, _plain(value)) for name, value in record.parameters.items()][:12]
+    own = f"{record.method}/"
+    found += [
+        (name.removeprefix(own), _plain(value))
+        for name, value in record.parameters.items()
+        if name not in ("method", "flops_ratio")
+    ][:12]
     return found
 
 

@@ -43,7 +43,7 @@ def heat_map(
     if len(rows) > limit:
         rows = [rows[round(i * (len(rows) - 1) / (limit - 1))] for i in range(limit)]
     cell = max(6.0, min(_CELL, 900 / len(groups)))
-    width, top = _LEFT + cell * len(groups) + 16, _HEAD + (_ROW + 6 if importance else 0)
+    width, top = _LEFT + cell * len(groups) + 60, _HEAD + (_ROW + 6 if importance else 0)
     parts = []
     for index, group in enumerate(groups):
         x = _LEFT + cell * (index + 0.5)
@@ -81,7 +81,7 @@ def heat_map(
         xmlns="http://www.w3.org/2000/svg",
         role="img",
         aria_label=title,
-        class_="big",
+        style=f"width:{width:.0f}px;max-width:none",
     )
 
 
