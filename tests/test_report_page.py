@@ -1,0 +1,160 @@
+"""The report in a real browser: nothing asked of any server, hover and keyboard, and its figures."""
+
+import re
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from browser import CHROMIUM, browser, needs_browser
+from made_views import DENSE, record, view
+
+from prunenas.report import page
+from prunenas.report.figures import compute, cost, progress
+from prunenas.tracking.front import hypervolume
+
+
+def made(trials: int = 24) -> str:
+    names = ("l1_norm", "network_slimming", "uniform")
+    return page(view([record(n, method=names[n % 3]) for n in range(trials)]))
+
+
+class Outside(HTMLParser):
+    """Collects every address that a page would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        for name, value in attributes:
+            if name in ("src", "href", "srcset", "data") and value and not value.startswith("#"):
+                self.found.append(value)
+
+
+def test_it_names_no_address_outside() -> None:
+    text = made()
+    outside = Outside()
+    outside.feed(text)
+    assert outside.found == ["data:,"]  # no icon
+    assert "@import" not in text
+    assert not re.search(r"url\(", text)
+
+
+def test_names_from_files_are_text_not_markup() -> None:
+    wicked = "</script><script>alert(1)</script>"
+    text = page(view([record(n, reason=wicked, state="failed") for n in range(3)], name=wicked))
+    assert "<script>alert" not in text
+
+
+@needs_browser
+def test_it_opens_without_an_error_on_the_console(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(made())
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    done = subprocess.run(
+        [str(CHROMIUM), *flags, profile, "--dump-dom", path.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "CONSOLE" not in done.stderr, done.stderr
+    assert "trial" in done.stdout
+
+
+@needs_browser
+def test_hover_and_keyboard_show_an_architectures_widths(tmp_path: Path) -> None:
+    (tmp_path / "browser").mkdir()
+    path = tmp_path / "report.html"
+    path.write_text(made())
+    with browser(tmp_path / "browser") as window:
+        window.open(path.as_uri())
+        panel = "return document.getElementById('details').innerText"
+        window.wait(panel)
+        assert window.run("return performance.getEntriesByType('resource').length") == 0
+        other = window.run(
+            "const mark = document.querySelector('#front-chart .trial[data-trial=\"5\"]');"
+            "mark.dispatchEvent(new PointerEvent('pointerenter'));"
+            "return document.getElementById('details').innerText"
+        )
+        assert "trial 5 · uniform" in other
+        assert "of 16" in other
+        # One stop for Tab, then arrows along the horizontal axis and back.
+        stops = "return document.querySelectorAll('#front-chart [tabindex=\"0\"]').length"
+        assert window.run(stops) == 1
+        press = (
+            "const press = (key) => document.activeElement.dispatchEvent("
+            "new KeyboardEvent('keydown', {key, bubbles: true}));"
+            "document.querySelector('#front-chart [tabindex=\"0\"]').focus();"
+            "press('Home'); const first = document.activeElement.dataset.trial;"
+            "press('ArrowRight'); const second = document.activeElement.dataset.trial;"
+            "press('ArrowLeft'); return [first, second, document.activeElement.dataset.trial]"
+        )
+        first, second, back = window.run(press)
+        assert first != second
+        assert first == back
+        assert window.run(stops) == 1
+        narrowest = min((record(n) for n in range(24)), key=lambda each: each.flops_ratio or 0)
+        assert first == str(narrowest.number)
+
+
+@needs_browser
+def test_a_heading_sorts_the_trials(tmp_path: Path) -> None:
+    (tmp_path / "browser").mkdir()
+    path = tmp_path / "report.html"
+    path.write_text(made())
+    with browser(tmp_path / "browser") as window:
+        window.open(path.as_uri())
+        shown = window.run(
+            "document.querySelectorAll('#trials th button')[3].click();"
+            "return [...document.querySelectorAll('#trials tbody tr')]"
+            ".map((line) => Number(line.children[3].dataset.value))"
+        )
+    assert shown == sorted(shown)
+    assert len(shown) == 24
+
+
+@needs_browser
+def test_two_hundred_trials_are_small_and_load_at_once(tmp_path: Path) -> None:
+    (tmp_path / "browser").mkdir()
+    path = tmp_path / "report.html"
+    path.write_text(made(200))
+    assert path.stat().st_size < 5_000_000
+    with browser(tmp_path / "browser") as window:
+        window.open(path.as_uri())
+        # The browser's own clock, from the first byte to the end of the page's script.
+        spent = window.run(
+            "const entry = performance.getEntriesByType('navigation')[0];"
+            "return entry.domContentLoadedEventEnd - entry.responseStart"
+        )
+        assert window.run("return document.querySelectorAll('#front-chart .trial').length") == 200
+    assert spent < 3000
+
+
+def test_compute_counts_dense_trainings() -> None:
+    """A trial at half the FLOPs for all epochs is half a dense training."""
+    half = {"flops": DENSE // 2, "flops_ratio": 0.5}
+    told = view(
+        [
+            record(0, **half),
+            record(1, **half, reused="trial 0"),
+            record(2, **half, epochs=2, state="stopped"),
+            record(3, state="infeasible", accuracy=None, flops=None, flops_ratio=None, epochs=0),
+        ]
+    )
+    assert [cost(told, each) for each in told.records] == [0.5, 0.5, 0.125, 0.0]
+    found = compute(told)
+    assert (found.spent, found.reused, found.stopped) == (0.625, 0.5, 0.375)
+    assert found.infeasible == 1
+
+
+def test_progress_is_the_hypervolume_of_what_had_ended() -> None:
+    records = [record(n, finished=f"2026-01-01T00:00:{10 + n}+00:00") for n in range(6)]
+    found = progress(view(records))
+    for count, each in enumerate(found, 1):
+        reached = [(r.flops_ratio or 0.0, r.accuracy or 0.0) for r in records[:count]]
+        assert each.hypervolume == pytest.approx(hypervolume(reached))
+        assert each.best == max(accuracy for _, accuracy in reached)
+    assert found[-1].compute == pytest.approx(sum(r.flops_ratio or 0.0 for r in records))
