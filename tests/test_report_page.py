@@ -1,4 +1,4 @@
-"""The report in a real browser: nothing asked of any server, hover and keyboard, and its figures."""
+"""The report in a real browser: nothing asked of any server, hover, keyboard, and its figures."""
 
 import re
 import subprocess
