@@ -3,30 +3,53 @@
 import os
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunenas.cli.options import CacheFolder, Device, Json
+from prunenas.cli.options import CacheFolder, Device, Json, Storage
 from prunenas.cli.run import Interrupted
-from prunenas.places import CACHE
+from prunenas.places import CACHE, STUDIES, address
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from prunenas.evidence.cells import Contender
     from prunenas.evidence.comparison import Compared, Told
     from prunenas.evidence.table import Figure
     from prunenas.spec import Arm, Comparison
 
 
 def compare(
-    file: Annotated[
-        Path,
+    what: Annotated[
+        str,
         typer.Argument(
-            metavar="COMPARISON.yaml", help="What is compared with what.", show_default=False
+            metavar="COMPARISON.yaml|STUDY",
+            help="What is compared with what; or a study, whose front is.",
+            show_default=False,
         ),
     ],
+    trials: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--trial",
+            metavar="NUMBER",
+            min=0,
+            help="This trial of the study, instead of its front. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds",
+            metavar="N",
+            min=2,
+            help="How many, instead of the file's; 5 for a study.",
+            show_default=False,
+        ),
+    ] = None,
+    storage: Storage = STUDIES,
     device: Device = "auto",
     workers: Annotated[
         int,
@@ -53,11 +76,11 @@ def compare(
     \b
     prunenas compare studies/compare.yaml
     prunenas compare studies/compare.yaml --workers 2 --json
+    prunenas compare quickstart --seeds 5
     """
     from prunenas.cli import console
-    from prunenas.spec import load_comparison
 
-    comparison = load_comparison(file)
+    comparison, contenders = _asked(what, trials or [], seeds, storage)
     watcher = _Watcher(comparison)
     try:
         with watcher:
@@ -65,6 +88,7 @@ def compare(
 
             parts = work_out(
                 comparison,
+                contenders=contenders,
                 device=device,
                 workers=workers,
                 folder=cache,
@@ -72,7 +96,10 @@ def compare(
                 warn=console.note,
             )
     except KeyboardInterrupt:
-        again = ["prunenas", "compare", str(file)]
+        again = ["prunenas", "compare", what]
+        again += [word for number in trials or [] for word in ("--trial", str(number))]
+        again += ["--seeds", str(seeds)] if seeds else []
+        again += ["--storage", address(storage)] if storage != STUDIES else []
         again += ["--cache", str(cache)] if cache != CACHE else []
         again += ["--workers", str(workers)] if workers > 1 else []
         raise Interrupted(f"what is done is kept, go on with `{shlex.join(again)}`") from None
@@ -95,6 +122,29 @@ def compare(
         return
     for part in parts:
         console.show(*tables(comparison, part), "")
+
+
+def _asked(
+    what: str, trials: list[int], seeds: int | None, storage: str
+) -> "tuple[Comparison, tuple[Contender, ...] | None]":
+    """Return the comparison of a file, or of a study's front."""
+    from prunenas.spec import load_comparison
+
+    if what.endswith((".yaml", ".yml")):
+        if trials:
+            raise typer.BadParameter("trials are of a study, not of a file", param_hint="'--trial'")
+        comparison = load_comparison(what)
+        given = {} if seeds is None else {"seeds": seeds}
+        return comparison.model_copy(update=given), None
+    from prunenas.cli.choice import choose
+    from prunenas.evidence.fronts import front_comparison
+    from prunenas.search import open_study
+
+    view = open_study(storage, what)
+    chosen = [record for _, record in choose(view, trials, None, everything=not trials)]
+    masked = any((record.architecture or {}).get("masks") for record in chosen)
+    arms = (*_ARMS, "ticket") if masked else _ARMS
+    return front_comparison(view, chosen, seeds=seeds or 5, arms=arms)
 
 
 def tables(comparison: "Comparison", part: "Compared") -> "list[RenderableType]":
@@ -141,6 +191,14 @@ def tables(comparison: "Comparison", part: "Compared") -> "list[RenderableType]"
     return [result, *lines]
 
 
+_ARMS: "tuple[Arm, ...]" = (
+    "dense",
+    "fine_tuned",
+    "scratch_e",
+    "scratch_b",
+    "uniform",
+    "random",
+)
 _OWN: "tuple[Arm, ...]" = ("scratch_b", "scratch_e", "fine_tuned", "ticket")
 
 

@@ -70,6 +70,7 @@ Watch = Callable[[Told], None]
 def compare(
     comparison: Comparison,
     *,
+    contenders: tuple[Contender, ...] | None = None,
     device: str = "auto",
     workers: int = 1,
     folder: Path,
@@ -83,6 +84,7 @@ def compare(
 
     Args:
         comparison: What is compared.
+        contenders: The rows; by default each method at each budget.
         device: ``"cpu"``, ``"cuda"``, or ``"auto"``: a GPU where there is one.
         workers: Processes; 1 is the calling one.
         folder: Of the cache.
@@ -98,8 +100,9 @@ def compare(
     threads = max(1, torch.get_num_threads() // workers)
     bench = Bench(comparison, chosen, threads, folder)
     own = bench.open(watch, warn)
+    rows = contenders or every_method(comparison)
     parts = [
-        _part(comparison, own.laboratory(index), model)
+        _part(comparison, own.laboratory(index), model, rows)
         for index, model in enumerate(comparison.models)
     ]
     todo = [
@@ -206,12 +209,21 @@ class Laboratories:
         return CellDone(task, self.laboratory(task.model).outcome(task.cell))
 
 
-def _part(comparison: Comparison, laboratory: Laboratory, model: ModelSection) -> Compared:
-    contenders = tuple(
+def every_method(comparison: Comparison) -> tuple[Contender, ...]:
+    """Return a comparison's methods, each at each budget."""
+    return tuple(
         Contender(method.title, method.name, budget, dict(method.hyperparameters))
         for budget in comparison.budgets
         for method in comparison.methods
     )
+
+
+def _part(
+    comparison: Comparison,
+    laboratory: Laboratory,
+    model: ModelSection,
+    contenders: tuple[Contender, ...],
+) -> Compared:
     dense = laboratory.space.dense
     part = Compared(model, laboratory.space.dense_flops, dense.params, contenders, {}, 0)
     every = _cells(comparison, part)
