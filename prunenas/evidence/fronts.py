@@ -1,4 +1,4 @@
-"""A study's front as a comparison: do its architectures win, with other seeds, on the test split?"""
+"""A front as a comparison: do its architectures win, with other seeds, on the test split?"""
 
 from collections.abc import Sequence
 
