@@ -42,7 +42,7 @@ def test_a_guided_network_meets_its_budget(space: Space, share: float) -> None:
     for group in space.groups:
         kept.setdefault(group.stage, []).append(found.widths[group.name] / group.width)
     means = [sum(shares) / len(shares) for _, shares in sorted(kept.items())]
-    assert means[0] > means[1] > means[2]
+    assert means[0] >= means[1] > means[2]  # none keeps more than all
 
 
 def test_stages_are_matched_by_their_place() -> None:

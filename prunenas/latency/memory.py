@@ -30,7 +30,7 @@ def peak_activations(network: nn.Module, input_shape: tuple[int, ...], *, batch:
             network(images)
     finally:
         network.train(training)
-    return alive.peak
+    return int(alive.peak)
 
 
 class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own metaclass hook
@@ -38,7 +38,8 @@ class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.peak = 0
+        self.now: int = 0
+        self.peak: int = 0
         self._seen: set[int] = set()
 
     def __torch_dispatch__(
@@ -66,4 +67,4 @@ class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
 
 
 def _key(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)

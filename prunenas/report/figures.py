@@ -89,7 +89,8 @@ def compute(view: StudyView) -> Compute:
 
 def cost(view: StudyView, record: Record) -> float:
     """Return what a trial's own training is worth, in dense trainings."""
-    return (record.flops_ratio or 0.0) * record.epochs / view.settings["train"]["epochs"]
+    epochs: int = view.settings["train"]["epochs"]
+    return (record.flops_ratio or 0.0) * record.epochs / epochs
 
 
 def planned(view: StudyView, record: Record) -> int:

@@ -1,10 +1,9 @@
 """The page: sections in order, with everything they need inside."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
-from typing import Any
 
 from prunenas.architecture import density_of
 from prunenas.report.charts import (
@@ -17,6 +16,7 @@ from prunenas.report.charts import (
 from prunenas.report.figures import compute, progress
 from prunenas.report.profile import heat_map, kept
 from prunenas.report.svg import element, mark
+from prunenas.report.tables import number, percent, plain, share, table
 from prunenas.search.by_method import by_method
 from prunenas.search.curse import curse
 from prunenas.search.importance import ENOUGH, parameter_importance, width_importance
@@ -69,12 +69,12 @@ def _head(view: StudyView) -> str:
     )
     best = max(view.final_front, key=lambda each: each.accuracy or 0.0, default=None)
     facts = [
-        ("dense network", _percent(view.dense_accuracy), f"{view.dense_flops:,} FLOPs"),
+        ("dense network", percent(view.dense_accuracy), f"{view.dense_flops:,} FLOPs"),
         ("on the front", str(len(view.final_front)), "architectures"),
     ]
     if best is not None:
         facts.append(
-            ("most accurate", _percent(best.accuracy), f"{_percent(best.flops_ratio, 1)} of FLOPs")
+            ("most accurate", percent(best.accuracy), f"{percent(best.flops_ratio, 1)} of FLOPs")
         )
     items = "".join(
         f"<li><span>{escape(name)}</span><b>{escape(value)}</b><span>{escape(more)}</span></li>"
@@ -145,19 +145,19 @@ def _methods(view: StudyView) -> str:
     rows = [
         (
             each.method,
-            _number(each.n),
-            _share(each.mean),
-            _share(each.deviation),
-            _share(each.best.accuracy if each.best else None),
-            _number(each.hypervolume, 4),
-            _number(each.on_front),
+            number(each.n),
+            share(each.mean),
+            share(each.deviation),
+            share(each.best.accuracy if each.best else None),
+            number(each.hypervolume, 4),
+            number(each.on_front),
         )
         for each in found
     ]
     heads = ("method", "architectures", "mean", "± std", "best", "hypervolume", "on the front")
     return (
         "<p>Each different architecture once; accuracies in %, of the search's one seed.</p>"
-        + _table(heads, rows)
+        + table(heads, rows)
     )
 
 
@@ -166,20 +166,20 @@ def _repeats(view: StudyView) -> str:
         return ""
     rows = [
         (
-            _number(each.record.number),
+            number(each.record.number),
             each.record.method,
-            _share(each.mean),
-            _share(each.standard_error),
-            _number(each.n),
-            _share(each.record.accuracy),
-            _share(each.record.flops_ratio),
+            share(each.mean),
+            share(each.standard_error),
+            number(each.n),
+            share(each.record.accuracy),
+            share(each.record.flops_ratio),
         )
         for each in view.ranking
     ]
     told = curse(view.ranking)
     sentence = f"<p>{escape(told.sentence())}</p>" if told is not None else ""
     heads = ("trial", "method", "fresh seeds", "± error", "n", "search", "FLOPs, %")
-    return sentence + _table(heads, rows)
+    return sentence + table(heads, rows)
 
 
 def _progress(view: StudyView) -> str:
@@ -193,23 +193,23 @@ def _progress(view: StudyView) -> str:
         ("wall time of all trials together", f"{spent.seconds / 60:.1f} minutes"),
     ]
     halves = "".join(f"<div>{each}</div>" for each in drawn if each)
-    return f'<div class="halves">{halves}</div>' + _table(("compute", ""), rows)
+    return f'<div class="halves">{halves}</div>' + table(("compute", ""), rows)
 
 
 def _trials(view: StudyView) -> str:
     best = {each.number for each in view.final_front}
     rows = [
         (
-            _number(each.number),
+            number(each.number),
             each.method,
             each.state,
-            _share(each.accuracy),
-            _share(each.flops_ratio),
-            _number(each.params),
-            _share(density_of(each.architecture)),
-            _number(each.epochs),
+            share(each.accuracy),
+            share(each.flops_ratio),
+            number(each.params),
+            share(density_of(each.architecture)),
+            number(each.epochs),
             each.reused or "",
-            ", ".join(f"{name} {_plain(value)}" for name, value in each.parameters.items()),
+            ", ".join(f"{name} {plain(value)}" for name, value in each.parameters.items()),
         )
         for each in view.records
     ]
@@ -226,7 +226,7 @@ def _trials(view: StudyView) -> str:
         "proposed",
     )
     lines = ["best" if each.number in best else "" for each in view.records]
-    return f'<div class="scroll">{_table(heads, rows, sortable=True, classes=lines)}</div>'
+    return f'<div class="scroll">{table(heads, rows, sortable=True, classes=lines)}</div>'
 
 
 def _reproduce(view: StudyView) -> str:
@@ -254,8 +254,8 @@ def _data(view: StudyView) -> str:
             "method": each.method,
             "facts": _facts(each),
             "kept": [
-                [group, round(share, 4), _told(view, each, group, share)]
-                for group, share in kept(each, groups).items()
+                [group, round(part, 4), _told(view, each, group, part)]
+                for group, part in kept(each, groups).items()
             ],
         }
         for each in view.records
@@ -267,17 +267,17 @@ def _data(view: StudyView) -> str:
 
 def _facts(record: Record) -> list[tuple[str, str]]:
     found = [
-        ("accuracy", _percent(record.accuracy)),
-        ("FLOPs", f"{record.flops or 0:,} ({_percent(record.flops_ratio, 1)})"),
+        ("accuracy", percent(record.accuracy)),
+        ("FLOPs", f"{record.flops or 0:,} ({percent(record.flops_ratio, 1)})"),
         ("parameters", f"{record.params or 0:,}"),
         ("state", record.state),
     ]
     density = density_of(record.architecture)
     if density is not None:
-        found.append(("density", _percent(density, 1)))
+        found.append(("density", percent(density, 1)))
     own = f"{record.method}/"
     found += [
-        (name.removeprefix(own), _plain(value))
+        (name.removeprefix(own), plain(value))
         for name, value in record.parameters.items()
         if name not in ("method", "flops_ratio")
     ][:12]
@@ -285,66 +285,16 @@ def _facts(record: Record) -> list[tuple[str, str]]:
 
 
 def _told(view: StudyView, record: Record, group: str, share: float) -> str:
-    dense = view.dense_widths[group]
-    width = round(record.ratios.get(group, 0.0) * dense)
-    return f"{width} of {dense}" if share == width / dense else f"{100 * share:.1f} % of weights"
+    dense, ratio = view.dense_widths[group], record.ratios.get(group, 0.0)
+    if share < ratio:
+        return f"{100 * share:.1f} % of weights"
+    return f"{round(ratio * dense)} of {dense}"
 
 
 def _key(shape: str, colour: str) -> str:
     return element(
         "svg", mark(shape, 7, 7, 10, class_=colour), viewBox="0 0 14 14", aria_hidden="true"
     )
-
-
-def _table(
-    heads: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    sortable: bool = False,
-    classes: Sequence[str] | None = None,
-) -> str:
-    """A table; cells that begin with ``#`` are numbers: the value, then what is shown."""
-    lines = list(rows)
-    numeric = [
-        bool(lines) and all(line[i].startswith("#") or not line[i] for line in lines)
-        for i in range(len(heads))
-    ]
-    top = "".join(
-        f'<th scope="col"{" class=number" if number else ""}>'
-        + (f"<button>{escape(head)}</button>" if sortable else escape(head))
-        + "</th>"
-        for head, number in zip(heads, numeric, strict=True)
-    )
-    body = []
-    for index, line in enumerate(lines):
-        kind = f' class="{classes[index]}"' if classes and classes[index] else ""
-        body.append(f"<tr{kind}>{''.join(map(_cell, line))}</tr>")
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-
-
-def _cell(told: str) -> str:
-    if told.startswith("#"):
-        value, _, shown = told[1:].partition("#")
-        return f'<td class="number" data-value="{escape(value)}">{escape(shown)}</td>'
-    return f"<td>{escape(told)}</td>"
-
-
-def _number(value: float | None, digits: int = 0) -> str:
-    if value is None:
-        return ""
-    return f"#{value}#{value:,.{digits}f}" if digits else f"#{value}#{value:,}"
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"#{value}#{100 * value:.2f}"
-
-
-def _percent(value: float | None, digits: int = 2) -> str:
-    return "not known" if value is None else f"{100 * value:.{digits}f} %"
-
-
-def _plain(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _anchor(name: str) -> str:

@@ -42,7 +42,7 @@ def mark(shape: str, x: float, y: float, size: float, **attributes: Any) -> str:
         return element(
             "rect", x=x - side / 2, y=y - side / 2, width=side, height=side, **attributes
         )
-    corners = {
+    shapes: dict[str, list[tuple[float, float]]] = {
         "triangle": [(0, -1.1), (1, 0.8), (-1, 0.8)],
         "down": [(0, 1.1), (1, -0.8), (-1, -0.8)],
         "diamond": [(0, -1.2), (1.2, 0), (0, 1.2), (-1.2, 0)],
@@ -52,7 +52,8 @@ def mark(shape: str, x: float, y: float, size: float, **attributes: Any) -> str:
             (r * math.sin(math.pi * i / 5), -r * math.cos(math.pi * i / 5))
             for i, r in enumerate([1.3, 0.55] * 5)
         ],
-    }[shape]
+    }
+    corners = shapes[shape]
     points = " ".join(f"{x + half * a:.1f},{y + half * b:.1f}" for a, b in corners)
     return element("polygon", points=points, **attributes)
 
@@ -219,7 +220,7 @@ def _turned(corners: list[tuple[float, float]], degrees: float) -> list[tuple[fl
 
 
 def _round_step(least: float) -> float:
-    power = 10 ** math.floor(math.log10(least))
+    power = 10.0 ** math.floor(math.log10(least))
     return next(power * step for step in (1, 2, 2.5, 5, 10) if power * step >= least * (1 - 1e-9))
 
 
