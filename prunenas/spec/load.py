@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prunenas.errors import SpecError, unknown
 from prunenas.methods import METHODS
+from prunenas.spec.comparison import is_comparison, read_comparison
 from prunenas.spec.document import Document, Mistake, read
 from prunenas.spec.files import fill_in, is_value, value_mistakes
 from prunenas.spec.laws import Entry, Part, broken_laws, misfits
@@ -65,6 +66,8 @@ def check(*paths: str | os.PathLike[str]) -> None:
             found = _space(document)[1] + _ownerless(document)
         elif is_value(document):
             found = value_mistakes(document)
+        elif is_comparison(document.value):
+            found = read_comparison(document)[1]
         else:
             found = _study(document)[1]
         lines |= dict.fromkeys(_ordered(document, found))
