@@ -12,6 +12,7 @@ from prunenas.cli.catalogue import catalogue
 from prunenas.cli.check import check
 from prunenas.cli.compare import compare
 from prunenas.cli.export import export
+from prunenas.cli.guide import guide
 from prunenas.cli.inspect import inspect
 from prunenas.cli.patterns import patterns
 from prunenas.cli.report import report
@@ -75,7 +76,7 @@ def prunenas(
 
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Studies": {"run": run, "check": check, "status": status, "best": best, "cache": cache},
-    "Evidence": {"compare": compare, "report": report},
+    "Evidence": {"compare": compare, "report": report, "guide": guide},
     "Architectures": {
         "export": export,
         "train": train,

@@ -89,7 +89,7 @@ def inspect(
         space, architecture, about = _of_a_paper(network, shape, settings or [])
         told["architecture"] = network
     else:
-        space, about = _traced(network, shape, settings or []), About()
+        space, about = traced(network, shape, settings or []), About()
         architecture = space.dense
     parts = None if space is None else anatomy(space, architecture)
     if architecture.masks:
@@ -131,7 +131,8 @@ def _of_a_paper(
     return space, architecture, about
 
 
-def _traced(source: str, shape: str | None, settings: list[str]) -> "Space":
+def traced(source: str, shape: str | None, settings: list[str]) -> "Space":
+    """Return the space of a model named on the command line."""
     from prunenas.architecture import check_source, fill_arguments, trace
 
     check_source(source)
