@@ -1,7 +1,10 @@
 """Where a comparison's cells are worked out: one network, its data and a device, in one process."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -188,6 +191,7 @@ class Laboratory:
             own["protocol"] = self.recipe.protocol
         return Cache.key(
             cell=own,
+            work=_own_code(),
             cap=self.recipe.scratch_b_cap,
             **causes(
                 self.space.dense,
@@ -196,10 +200,16 @@ class Laboratory:
                 epochs=self.recipe.epochs,
                 seed=cell.seed,
                 device=self.device,
-                rooms=("evidence", "methods"),
+                rooms=("methods",),
             ),
         )
 
     def _telling(self, what: str) -> Callable[[EpochMetrics], None] | None:
         report = self.report
         return None if report is None else lambda metrics: report(what, metrics)
+
+
+@cache
+def _own_code() -> str:
+    """Digest of this file: how cells are worked out. Tables and verdicts are made anew anyway."""
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
