@@ -75,7 +75,7 @@ def test_hover_and_keyboard_show_an_architectures_widths(tmp_path: Path) -> None
         window.wait(panel)
         assert window.run("return performance.getEntriesByType('resource').length") == 0
         other = window.run(
-            "const mark = document.querySelector('#front-chart .trial[data-trial=\"5\"]');"
+            "const mark = document.querySelector('#front-chart .point[data-point=\"5\"]');"
             "mark.dispatchEvent(new PointerEvent('pointerenter'));"
             "return document.getElementById('details').innerText"
         )
@@ -88,9 +88,9 @@ def test_hover_and_keyboard_show_an_architectures_widths(tmp_path: Path) -> None
             "const press = (key) => document.activeElement.dispatchEvent("
             "new KeyboardEvent('keydown', {key, bubbles: true}));"
             "document.querySelector('#front-chart [tabindex=\"0\"]').focus();"
-            "press('Home'); const first = document.activeElement.dataset.trial;"
-            "press('ArrowRight'); const second = document.activeElement.dataset.trial;"
-            "press('ArrowLeft'); return [first, second, document.activeElement.dataset.trial]"
+            "press('Home'); const first = document.activeElement.dataset.point;"
+            "press('ArrowRight'); const second = document.activeElement.dataset.point;"
+            "press('ArrowLeft'); return [first, second, document.activeElement.dataset.point]"
         )
         first, second, back = window.run(press)
         assert first != second
@@ -129,7 +129,7 @@ def test_two_hundred_trials_are_small_and_load_at_once(tmp_path: Path) -> None:
             "const entry = performance.getEntriesByType('navigation')[0];"
             "return entry.domContentLoadedEventEnd - entry.responseStart"
         )
-        assert window.run("return document.querySelectorAll('#front-chart .trial').length") == 200
+        assert window.run("return document.querySelectorAll('#front-chart .point').length") == 200
     assert spent < 3000
 
 

@@ -20,6 +20,16 @@ def report(
             show_default=False,
         ),
     ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="STUDY|EXPORT",
+            help="A baseline on the same data set: another study's front, or a trained export. "
+            "Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite the file.")] = False,
     storage: Storage = STUDIES,
 ) -> None:
@@ -32,15 +42,17 @@ def report(
     \b
     prunenas report quickstart
     prunenas report quickstart --out reports/quickstart.html --replace
+    prunenas report quickstart --with earlier --with exports/guided
     """
     from prunenas.cli import console
-    from prunenas.report import page
+    from prunenas.report import baselines, page
     from prunenas.search import open_study
 
     path = out or Path(f"{study}.html")
     if path.exists() and not replace:
         raise typer.BadParameter(f"{path} is there already; --replace overwrites it")
     view = open_study(storage, study)
+    others = baselines(view, beside or (), storage=storage)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(view), encoding="utf-8")
+    path.write_text(page(view, others), encoding="utf-8")
     console.note(f"{path}: {len(view.records)} trials")

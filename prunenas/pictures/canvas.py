@@ -1,8 +1,9 @@
 """What all pictures share: paper, colours, and how they become PNG.
 
-Colours are Okabe and Ito's (2008), told apart by colour-blind eyes too; every method also has a
-marker of its own. matplotlib's object interface is used, so that no state is shared with a
-program's own figures, and it is loaded when the first picture is drawn.
+Colours are Okabe and Ito's (2008), told apart by colour-blind eyes too, the lighter ones darkened
+until they stand out from white paper; every method also has a marker of its own. matplotlib's
+object interface is used, so that no state is shared with a program's own figures, and it is loaded
+when the first picture is drawn.
 """
 
 import io
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#B8608F", "#A87400", "#3A8FC4")
 GREY = "#8a8a8a"
 INK = "#222222"
 BASELINE = "uniform"

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from prunenas.trial import Record
+
 
 def table(
     heads: Sequence[str],
@@ -58,3 +60,13 @@ def percent(value: float | None, digits: int = 2) -> str:
 def plain(value: Any) -> str:
     """Return a parameter's value as text."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def parameters(record: Record) -> dict[str, str]:
+    """Return what was proposed for a trial, without what other columns say, as text."""
+    own = f"{record.method}/"
+    return {
+        name.removeprefix(own): plain(value)
+        for name, value in record.parameters.items()
+        if name not in ("method", "flops_ratio")
+    }
