@@ -146,6 +146,20 @@ def browser(folder: Path) -> Iterator[Browser]:
         process.wait(15)
 
 
+def printed(page: Path, folder: Path) -> tuple[str, str]:
+    """Open a page in a browser of its own; its DOM after all scripts, and what the console says."""
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    profile = f"--user-data-dir={folder / 'console'}"
+    done = subprocess.run(
+        [str(CHROMIUM), *flags, profile, "--dump-dom", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+
+
 def _port(process: subprocess.Popen[bytes], log: Path) -> str:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:

@@ -1,6 +1,7 @@
 """A page's frame: style, script and data inside, so that it asks nothing of any server."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -84,7 +85,7 @@ def legend(looks: Mapping[str, Look], *more: str) -> str:
 
 
 def _anchor(name: str) -> str:
-    return name.lower().replace(" ", "-")
+    return re.sub(r"\W+", "-", name.lower())
 
 
 def _resource(name: str) -> str:

@@ -78,6 +78,11 @@ function connect(chart) {
       next.focus();
     });
   }
+  // Single seeds have no stop of their own: their mean's panel lists them.
+  for (const dot of chart.querySelectorAll("[data-show]")) {
+    const mean = marks.find((mark) => mark.dataset.point === dot.dataset.show);
+    if (mean) dot.addEventListener("pointerenter", () => show(mean));
+  }
   const first = across.filter((mark) => mark.classList.contains("best")).pop() || across[0];
   if (first) choose(first);
 }
