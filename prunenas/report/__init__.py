@@ -1,8 +1,22 @@
 """Studies and comparisons as pages: everything that is known of one, in a file that needs nothing
 else."""
 
-from prunenas.report.baselines import Baseline, baselines
-from prunenas.report.comparison import comparison_page
-from prunenas.report.page import page
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Baseline", "baselines", "comparison_page", "page"]
+from prunenas.report.baselines import Baseline, baselines
+from prunenas.report.page import page
+from prunenas.report.pictures import pictures
+
+if TYPE_CHECKING:
+    from prunenas.report.comparison import comparison_page
+
+__all__ = ["Baseline", "baselines", "comparison_page", "page", "pictures"]
+
+
+def __getattr__(name: str) -> Any:
+    # Comparisons need scipy's statistics, which a study's page should not wait for.
+    if name == "comparison_page":
+        from prunenas.report.comparison import comparison_page
+
+        return comparison_page
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
