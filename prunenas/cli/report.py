@@ -51,8 +51,8 @@ def report(
     """Write a study as one HTML page that needs nothing else.
 
     The front with every architecture's widths, learning curves, what mattered, methods side by
-    side, latency where it was measured, progress over compute, and how to make each point again. It
-    asks nothing of any server, prints, and can be used by keyboard. `prunenas run` keeps the page in
+    side, latency where it was measured, progress over compute, and how to make each point again.
+    It asks nothing of any server, prints, and can be used by keyboard. `prunenas run` keeps it in
     the study's run in MLflow, as report.html.
 
     A baseline's accuracy is of the validation split, or of the test split where only that is known.

@@ -84,15 +84,18 @@ def progress_picture(
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.6, 3.4), layout="constrained")
-    for axes, across, label in zip(
+    for axes, across, label, what in zip(
         figure.subplots(1, 2, sharey=True),
         (trials, compute),
         ("Trials", "Compute (dense trainings)"),
+        ("trials", "compute"),
         strict=True,
     ):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#e4e4e4", linewidth=0.7)
-        axes.step(across, hypervolume, where="post", color=INK, linewidth=1.4, gid="progress")
+        axes.step(
+            across, hypervolume, where="post", color=INK, linewidth=1.4, gid=f"progress-{what}"
+        )
         axes.set_xlim(left=0)
         axes.set_xlabel(label)
     figure.axes[0].set_ylabel("Hypervolume")
