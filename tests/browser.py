@@ -111,6 +111,11 @@ class Browser:
             f"[normalize-space(.)={json.dumps(text)}]"
         )
 
+    def chrome(self, command: str, **settings: Any) -> Any:
+        """Send Chromium's own command, such as ``Emulation.setEmulatedMedia``."""
+        body = {"cmd": command, "params": settings}
+        return _call("POST", f"{self._base}/goog/cdp/execute", body)
+
     def screenshot(self, path: Path) -> Path:
         """Write what the window shows as PNG."""
         path.write_bytes(base64.b64decode(_call("GET", f"{self._base}/screenshot")))

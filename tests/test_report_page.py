@@ -124,6 +124,36 @@ def test_two_hundred_trials_are_small_and_load_at_once(tmp_path: Path) -> None:
     assert spent < 3000
 
 
+@needs_browser
+def test_nothing_is_clipped_on_a_narrow_screen_or_on_paper(tmp_path: Path) -> None:
+    (tmp_path / "browser").mkdir()
+    path = tmp_path / "report.html"
+    path.write_text(made())
+    wide = "const page = document.documentElement; return page.scrollWidth - page.clientWidth"
+    paper = "return getComputedStyle(document.body).backgroundColor"
+    dark = {"name": "prefers-color-scheme", "value": "dark"}
+    with browser(tmp_path / "browser") as window:
+        size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        window.chrome("Emulation.setDeviceMetricsOverride", **size)
+        window.open(path.as_uri())
+        assert window.run(wide) == 0
+        assert window.run(paper) == "rgb(255, 255, 255)"
+        window.chrome("Emulation.setEmulatedMedia", features=[dark])
+        assert window.run(paper) != "rgb(255, 255, 255)"
+        # A4 less its margins, of a user who reads in the dark: paper stays light.
+        window.chrome("Emulation.setDeviceMetricsOverride", **size | {"width": 688})
+        window.chrome("Emulation.setEmulatedMedia", media="print", features=[dark])
+        assert window.run(wide) == 0
+        assert window.run(paper) == "rgb(255, 255, 255)"
+        clipped = (
+            "return [...document.querySelectorAll('.scroll, pre, td, th')]"
+            ".filter((each) => each.scrollWidth > each.clientWidth + 1).length"
+        )
+        assert window.run(clipped) == 0
+        hidden = "return getComputedStyle(document.querySelector('.details')).display"
+        assert window.run(hidden) == "none"
+
+
 def test_compute_counts_dense_trainings() -> None:
     """A trial at half the FLOPs for all epochs is half a dense training."""
     half = {"flops": DENSE // 2, "flops_ratio": 0.5}

@@ -1,6 +1,7 @@
 """The drawings of a report: the front, learning curves, progress."""
 
 from collections.abc import Mapping, Sequence
+from html import escape
 
 from prunenas.report.baselines import Baseline
 from prunenas.report.figures import Progress, uniform
@@ -129,8 +130,11 @@ def curves_chart(view: StudyView) -> str:
         classes += ["best"] if each.number in best else []
         classes += ["stopped"] if each.state != "complete" else []
         parts.append(path(points, class_=" ".join(classes), data_curve=each.number))
+        x, y = points[-1]
+        if each.number in best:
+            look = style[each.method]
+            parts.append(mark(look.shape, x, y, 9, class_=look.classes))
         if each.state == "stopped":
-            x, y = points[-1]
             parts.append(mark("cross", x, y, 7, class_=f"{colour} end"))
     return frame.drawn(*parts, title="Validation accuracy over epochs", class_="big")
 
@@ -173,13 +177,15 @@ def bars(shares: Mapping[str, float], *, title: str, limit: int = 20) -> str:
         rows.append(element("rect", x=left, y=y, width=max(length, 1.0), height=16, class_="bar"))
         rows.append(text(f"{100 * share:.0f} %", left + length + 6, y + 13, class_="tick"))
     height = 16 + 24 * len(shown)
-    return element(
+    drawn = element(
         "svg",
-        element("title", title),
+        element("title", escape(title)),
         *rows,
         viewBox=f"0 0 {WIDTH} {height}",
         xmlns="http://www.w3.org/2000/svg",
         role="img",
         aria_label=title,
+        class_="bars",
         style=f"max-width:{WIDTH}px",
     )
+    return f'<div class="scroll">{drawn}</div>'

@@ -107,7 +107,7 @@ def _table(comparison: Comparison, part: Compared, rows: Sequence[Row]) -> str:
         "<p>Test accuracy in %, mean ± standard deviation over "
         f"{comparison.seeds} seeds; (n) where it is of fewer. FLOPs and parameters are means of "
         "the method's own architectures; controls meet the same budget.</p>"
-        f'<div class="scroll">{table(heads, cells)}</div>'
+        f"{table(heads, cells)}"
     )
 
 
@@ -160,7 +160,7 @@ def _verdicts(comparison: Comparison, rows: Sequence[Row]) -> str:
         f"{100 * comparison.margin:g} points (as good: two one-sided tests). Verdicts at "
         f"{100 * ALPHA:g} %; p values are corrected for all {len(cells)} questions of the table "
         "(Holm), each kind for itself. No difference seen is not the same as none.</p>"
-        f'<div class="scroll">{table(heads, cells)}</div>'
+        f"{table(heads, cells)}"
     )
 
 

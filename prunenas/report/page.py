@@ -126,14 +126,14 @@ def _baselines(view: StudyView, baselines: Sequence[Baseline]) -> str:
             "Of some only the accuracy on the test split is known, as the table says: it is of "
             "other images than the study's own figures."
         )
-    return f'<p>{escape(" ".join(told))}</p><div class="scroll">{table(heads, rows)}</div>'
+    return f"<p>{escape(' '.join(told))}</p>{table(heads, rows)}"
 
 
 def _widths(view: StudyView, importance: Mapping[str, float]) -> str:
     drawn = heat_map(view, view.final_front, importance)
     told = (
-        "<p>Each row is an architecture of the front, each column a channel group; the darker, the "
-        "more is kept. Masked groups count by the density of their weights."
+        "<p>Each row is an architecture of the front, each column a channel group; the stronger, "
+        "the more is kept. Masked groups count by the density of their weights."
     )
     if importance:
         told += " Above: how much of the spread of accuracies the group's width explains."
@@ -143,8 +143,9 @@ def _widths(view: StudyView, importance: Mapping[str, float]) -> str:
 def _curves(view: StudyView) -> str:
     drawn = curves_chart(view)
     return (
-        f'<div class="scroll">{drawn}</div><p>Bold: the front. Dashed, ending in a cross: '
-        "stopped early.</p>"
+        f'<div class="scroll">{drawn}</div>{legend(looks(view.records))}'
+        "<p>Bold, ending in their method's mark: the front. Dashed, ending in a cross: stopped "
+        "early.</p>"
         if drawn
         else ""
     )
@@ -152,7 +153,8 @@ def _curves(view: StudyView) -> str:
 
 def _importance(view: StudyView, widths: Mapping[str, float]) -> str:
     parts = [
-        f"<h3>{escape(method)}</h3>" + bars(shares, title=f"Importance for {method}")
+        f"<h3>{escape(method)}</h3>"
+        + bars(_short(shares, method), title=f"Importance for {method}")
         for method, shares in parameter_importance(view).items()
     ]
     if widths:
@@ -167,6 +169,10 @@ def _importance(view: StudyView, widths: Mapping[str, float]) -> str:
         "a random forest, Hutter et al. 2014). It says what mattered between the values that were "
         "tried, not in which direction.</p>" + "".join(parts)
     )
+
+
+def _short(shares: Mapping[str, float], method: str) -> dict[str, float]:
+    return {name.removeprefix(f"{method}/"): share for name, share in shares.items()}
 
 
 def _methods(view: StudyView) -> str:
@@ -266,4 +272,4 @@ def _trials(view: StudyView) -> str:
         for each in view.records
     ]
     lines = ["best" if each.number in best else "" for each in view.records]
-    return f'<div class="scroll">{table(heads, rows, sortable=True, classes=lines)}</div>'
+    return f"{table(heads, rows, sortable=True, classes=lines)}"
