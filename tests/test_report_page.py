@@ -1,5 +1,6 @@
 """The report in a real browser: nothing asked of any server, hover, keyboard, and its figures."""
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -46,6 +47,52 @@ def test_names_from_files_are_text_not_markup() -> None:
     assert "<script>alert" not in text
 
 
+def test_everything_that_is_known_of_a_study_is_there() -> None:
+    text = made()
+    for section in (
+        "front",
+        "widths",
+        "learning-curves",
+        "what-matters",
+        "methods",
+        "progress-and-compute",
+        "trials",
+        "reproduce",
+    ):
+        assert f'<section id="{section}">' in text
+    for said in (
+        "Hypervolume over trials",
+        "Hypervolume over compute",
+        "saved, trials that ended early",
+        "Importance of widths",
+        "Sampler seed 0",
+        "name: made",  # the study file
+        "prunenas run made.yaml --storage sqlite:///made.db",
+    ):
+        assert said in text
+    shown = json.loads(re.findall(r'id="point-data">(.*?)</script>', text)[0])
+    assert len(shown) == 24
+    for number, point in shown.items():
+        line = f"prunenas export made exports --trial {number} --weights"
+        assert point["command"].startswith(line)
+
+
+def test_every_mark_and_drawing_says_what_it_is() -> None:
+    text = made()
+    marks = re.findall(r'<[^>]*class="[^"]*\bpoint\b[^>]*>', text)
+    assert len(marks) == 24
+    assert all("aria-label=" in mark for mark in marks)
+    drawings = [each for each in re.findall(r"<svg[^>]*>", text) if "aria-hidden" not in each]
+    assert drawings
+    assert all("aria-label=" in drawing for drawing in drawings)
+
+
+def test_an_empty_study_has_a_page() -> None:
+    text = page(view([]))
+    assert "No architecture has been trained yet" in text
+    assert "front-chart" not in text.split("</style>")[1].split("<script")[0]
+
+
 @needs_browser
 def test_it_opens_without_an_error_on_the_console(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
@@ -72,6 +119,12 @@ def test_hover_and_keyboard_show_an_architectures_widths(tmp_path: Path) -> None
         )
         assert "trial 5 · uniform" in other
         assert "of 16" in other
+        # The keyboard's place can be seen.
+        outline = (
+            "const mark = document.querySelector('#front-chart [tabindex=\"0\"]'); mark.focus();"
+            "return getComputedStyle(mark).outlineStyle"
+        )
+        assert window.run(outline) == "solid"
         # One stop for Tab, then arrows along the horizontal axis and back.
         stops = "return document.querySelectorAll('#front-chart [tabindex=\"0\"]').length"
         assert window.run(stops) == 1
