@@ -15,6 +15,9 @@ STUDIES = "sqlite:///.prunenas/studies.db"
 TRACKING_CONFIG = "mlflow.yml"
 """File that says where tracking goes and how its server starts; need not exist."""
 
+REPORT = "report.html"
+"""What a study's report is called among the artifacts of its run in MLflow."""
+
 
 def address(storage: str) -> str:
     """Return a storage's URL as it may be shown: without the password.

@@ -111,6 +111,11 @@ class Browser:
             f"[normalize-space(.)={json.dumps(text)}]"
         )
 
+    def chrome(self, command: str, **settings: Any) -> Any:
+        """Send Chromium's own command, such as ``Emulation.setEmulatedMedia``."""
+        body = {"cmd": command, "params": settings}
+        return _call("POST", f"{self._base}/goog/cdp/execute", body)
+
     def screenshot(self, path: Path) -> Path:
         """Write what the window shows as PNG."""
         path.write_bytes(base64.b64decode(_call("GET", f"{self._base}/screenshot")))
@@ -144,6 +149,20 @@ def browser(folder: Path) -> Iterator[Browser]:
             _call("DELETE", f"{driver}/session/{session}")
         process.terminate()
         process.wait(15)
+
+
+def printed(page: Path, folder: Path) -> tuple[str, str]:
+    """Open a page in a browser of its own; its DOM after all scripts, and what the console says."""
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    profile = f"--user-data-dir={folder / 'console'}"
+    done = subprocess.run(
+        [str(CHROMIUM), *flags, profile, "--dump-dom", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
 
 
 def _port(process: subprocess.Popen[bytes], log: Path) -> str:

@@ -31,8 +31,8 @@ FLOORS = {
     "search": 8,
     "latency": 5,
     "evidence": 9,
-    "report": 9,
-    "cli": 10,
+    "report": 10,
+    "cli": 11,
 }
 """A room is a file or folder directly in the package. The package's own ``__init__`` is lazy."""
 

@@ -3,17 +3,19 @@
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prunenas.cli.options import Device, Storage, Tracking
-from prunenas.places import CACHE, STUDIES, address
+from prunenas.places import CACHE, REPORT, STUDIES, address
 
 if TYPE_CHECKING:
     from prunenas.cli.lines import Lines
     from prunenas.cli.live import Screen
+    from prunenas.search import StudyView
     from prunenas.spec import Study
 
 
@@ -81,6 +83,12 @@ def run(
 
     spec = load_study(study)
     watcher = _watcher(spec, storage)
+    warned: list[str] = []
+
+    def warn(text: str) -> None:
+        warned.append(text)
+        watcher.warn(text)
+
     try:
         with watcher:
             # Within the live view, because these imports take seconds.
@@ -93,7 +101,7 @@ def run(
                 device=device,
                 labour=Labour(workers, per_gpu, deterministic),
                 cache=cache,
-                warn=watcher.warn,
+                warn=warn,
                 watch=watcher.watch,
             )
     except KeyboardInterrupt:
@@ -103,6 +111,8 @@ def run(
         again += ["--workers", str(workers)] if workers > 1 else []
         again += ["--per-gpu", str(per_gpu)] if per_gpu > 1 else []
         raise Interrupted(f"finished trials are kept, go on with `{shlex.join(again)}`") from None
+    if not any(text.startswith("tracking:") for text in warned):  # else MLflow is out of reach
+        _keep_report(view, tracking, watcher.warn)
     if view.ranking:
         console.show(repeats.ranking(view), *repeats.lines(view))
     elif not _interactive():
@@ -110,6 +120,18 @@ def run(
     if view.front:
         where = f" --storage {shlex.quote(address(storage))}" if storage != STUDIES else ""
         console.note(f"export one: prunenas export {shlex.quote(view.name)} exports{where}")
+
+
+def _keep_report(view: "StudyView", tracking: str | None, warn: Callable[[str], None]) -> None:
+    """Give the study's run in MLflow its report; trouble is told in a line, and ends nothing."""
+    from prunenas.errors import TrackingError
+    from prunenas.report import page
+    from prunenas.search import track_study
+
+    try:
+        track_study(view.storage, view.name, tracking=tracking, files={REPORT: page(view)})
+    except TrackingError as error:
+        warn(f"tracking: {error}; `prunenas track {view.name}` writes the report later")
 
 
 def _watcher(spec: "Study", storage: str) -> "Screen | Lines":

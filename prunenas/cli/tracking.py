@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from prunenas.cli.options import Storage, StudyName, Tracking
-from prunenas.places import STUDIES, TRACKING_CONFIG
+from prunenas.places import REPORT, STUDIES, TRACKING_CONFIG
 
 
 def ui(
@@ -67,7 +67,7 @@ def _leave(number: int, frame: object) -> None:
 
 
 def track(study: StudyName, storage: Storage = STUDIES, tracking: Tracking = None) -> None:
-    """Write to MLflow what it has missed of a study.
+    """Write to MLflow what it has missed of a study, and the study's report.
 
     Such as trials that ended while the server was down. Everything MLflow shows can be rebuilt from
     the study's storage; what is there already is left.
@@ -77,7 +77,9 @@ def track(study: StudyName, storage: Storage = STUDIES, tracking: Tracking = Non
     prunenas track quickstart --tracking http://127.0.0.1:5000
     """
     from prunenas.cli import console, units
-    from prunenas.search import track_study
+    from prunenas.report import page
+    from prunenas.search import open_study, track_study
 
-    written = track_study(storage, study, tracking=tracking)
+    files = {REPORT: page(open_study(storage, study))}
+    written = track_study(storage, study, tracking=tracking, files=files)
     console.note(f"{study}: {units.plural(written, 'trial')} written")

@@ -1,23 +1,27 @@
-"""What all pictures share: paper, colours, and how they become PNG.
+"""What all pictures share: paper, colours, and how they become files.
 
-Colours are Okabe and Ito's (2008), told apart by colour-blind eyes too; every method also has a
-marker of its own. matplotlib's object interface is used, so that no state is shared with a
-program's own figures, and it is loaded when the first picture is drawn.
+Colours are Okabe and Ito's (2008), told apart by colour-blind eyes too, the lighter ones darkened
+until they stand out from white paper; every method also has a marker of its own. matplotlib's
+object interface is used, so that no state is shared with a program's own figures, and it is loaded
+when the first picture is drawn.
 """
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+Kind = Literal["png", "svg"]
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#B8608F", "#A87400", "#3A8FC4")
 GREY = "#8a8a8a"
 INK = "#222222"
 BASELINE = "uniform"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "h", "<", ">")
+_HOLLOW = ("o", "s", "^", "v", "h", "p", "<", ">")
 _DPI = 120
 
 
@@ -35,12 +39,20 @@ def canvas(width: float, height: float) -> "tuple[Figure, Axes]":
 
 def png(figure: "Figure") -> bytes:
     """The figure as PNG."""
+    return drawn(figure, "png")
+
+
+def drawn(figure: "Figure", kind: Kind) -> bytes:
+    """The figure as a file of a kind; the same figure gives the same bytes."""
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
     target = io.BytesIO()
-    # No software version inside, so that the same study gives the same file.
-    figure.savefig(target, format="png", dpi=_DPI, metadata={"Software": None})
+    # No software version and no date inside; names within an SVG are drawn from what it shows.
+    left_out = {"png": ("Software",), "svg": ("Date", "Creator")}[kind]
+    with rc_context({"svg.hashsalt": "prunenas", "svg.fonttype": "none"}):
+        figure.savefig(target, format=kind, dpi=_DPI, metadata=dict.fromkeys(left_out))
     return target.getvalue()
 
 
@@ -58,3 +70,17 @@ def styles(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     if any(record["method"] == BASELINE for record in records):
         styles[BASELINE] = {"marker": "d", "color": "white", "markeredgecolor": "#555555"}
     return styles
+
+
+def hollow(series: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """An empty marker for each series of what no search has found, in the order given."""
+    return {
+        name: {
+            "marker": _HOLLOW[index % len(_HOLLOW)],
+            "color": "white",
+            "markeredgecolor": COLOURS[index % len(COLOURS)],
+            "markeredgewidth": 1.8,
+            "markersize": 8,
+        }
+        for index, name in enumerate(dict.fromkeys(series))
+    }

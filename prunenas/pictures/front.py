@@ -4,11 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prunenas.pictures.canvas import BASELINE, GREY, INK, canvas, png, styles
+from prunenas.pictures.canvas import BASELINE, GREY, INK, Kind, canvas, drawn, hollow, styles
 
 
 def front_picture(
-    records: Sequence[Mapping[str, Any]], dense: Mapping[str, Any], *, title: str = ""
+    records: Sequence[Mapping[str, Any]],
+    dense: Mapping[str, Any],
+    *,
+    title: str = "",
+    baselines: Sequence[Mapping[str, Any]] = (),
+    kind: Kind = "png",
 ) -> bytes:
     """Draw validation accuracy against FLOPs: each trial, the front, the dense network.
 
@@ -17,9 +22,11 @@ def front_picture(
             are left out. Trials of the method ``uniform`` are drawn as a baseline.
         dense: The dense network's ``flops`` and ``accuracy`` (a share; ``None`` if not known).
         title: A line above the picture; the study's name where omitted.
+        baselines: Networks from elsewhere: of each ``series``, ``accuracy`` and ``flops``.
+        kind: Of file.
 
     Returns:
-        The picture as PNG.
+        The picture.
     """
     shown = [
         record
@@ -31,7 +38,8 @@ def front_picture(
     size, unit = _scale(dense["flops"])
     figure, axes = canvas(7.6, 4.9)
     known = dense.get("accuracy")
-    low, high = _accuracy_limits([each["accuracy"] for each in staircase(shown)], known, shown)
+    worth = [each["accuracy"] for each in [*staircase(shown), *baselines]]
+    low, high = _accuracy_limits(worth, known, [*shown, *baselines])
 
     if known is not None:
         axes.axhline(100 * known, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
@@ -70,6 +78,19 @@ def front_picture(
             label=f"{name} (baseline)" if name == BASELINE else name,
             zorder=4,
             clip_on=False,
+            gid=f"trials-{name}",
+            **style,
+        )
+    for name, style in hollow([each["series"] for each in baselines]).items():
+        of_series = [each for each in baselines if each["series"] == name]
+        axes.plot(
+            [each["flops"] / size for each in of_series],
+            [100 * each["accuracy"] for each in of_series],
+            linestyle="none",
+            label=name,
+            zorder=4,
+            clip_on=False,
+            gid=f"baselines-{name.replace(' ', '-')}",
             **style,
         )
     below = sum(100 * record["accuracy"] < low for record in shown)
@@ -83,7 +104,9 @@ def front_picture(
             fontsize=8,
             color="#555555",
         )
-    axes.set_xlim(0, 1.03 * max([dense["flops"], *(each["flops"] for each in shown)]) / size)
+    axes.set_xlim(
+        0, 1.03 * max([dense["flops"], *(each["flops"] for each in [*shown, *baselines])]) / size
+    )
     axes.set_ylim(low, high)
     axes.set_xlabel(f"FLOPs ({unit}, multiply-adds for one input)")
     axes.set_ylabel("Validation accuracy (%)")
@@ -113,7 +136,7 @@ def front_picture(
     figure.suptitle(f"{name}: {number}" if name else "", fontsize=11)
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    return png(figure)
+    return drawn(figure, kind)
 
 
 def staircase(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

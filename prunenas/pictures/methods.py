@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, median, stdev
 from typing import Any
 
-from prunenas.pictures.canvas import GREY, INK, canvas, png, styles
+from prunenas.pictures.canvas import GREY, INK, Kind, canvas, drawn, styles
 from prunenas.pictures.front import staircase
 
 _NOTE = "#555555"
@@ -14,7 +14,11 @@ _LANES = (0.0, 0.16, -0.16, 0.32, -0.32, 0.08, -0.24, 0.24, -0.08)
 
 
 def methods_picture(
-    records: Sequence[Mapping[str, Any]], dense: Mapping[str, Any], *, title: str = ""
+    records: Sequence[Mapping[str, Any]],
+    dense: Mapping[str, Any],
+    *,
+    title: str = "",
+    kind: Kind = "png",
 ) -> bytes:
     """Draw each method's accuracies in a row of its own, with their mean: for one budget.
 
@@ -25,9 +29,10 @@ def methods_picture(
         records: Trials as ``prunenas.trial.Record.to_dict`` gives them; only complete ones count.
         dense: The dense network's ``accuracy`` (a share; ``None`` if not known).
         title: A line above the picture; the study's name where omitted.
+        kind: Of file.
 
     Returns:
-        The picture as PNG.
+        The picture.
     """
     shown = different(records)
     rows = {
@@ -59,6 +64,7 @@ def methods_picture(
             markeredgewidth=1.1,
             zorder=4,
             clip_on=False,
+            gid=f"trials-{name}",
             **looks[name],
         )
         mean = fmean(values)
@@ -88,11 +94,15 @@ def methods_picture(
             loc="right",
         )
     _finish(figure, shown, records, title, "trained from scratch, by method")
-    return png(figure)
+    return drawn(figure, kind)
 
 
 def method_fronts_picture(
-    records: Sequence[Mapping[str, Any]], dense: Mapping[str, Any], *, title: str = ""
+    records: Sequence[Mapping[str, Any]],
+    dense: Mapping[str, Any],
+    *,
+    title: str = "",
+    kind: Kind = "png",
 ) -> bytes:
     """Draw accuracy against FLOPs with a front for each method: for studies of both.
 
@@ -100,9 +110,10 @@ def method_fronts_picture(
         records: As for `methods_picture`.
         dense: The dense network's ``flops`` and ``accuracy`` (a share; ``None`` if not known).
         title: A line above the picture; the study's name where omitted.
+        kind: Of file.
 
     Returns:
-        The picture as PNG.
+        The picture.
     """
     shown = different(records)
     figure, axes = canvas(7.6, 4.9)
@@ -141,6 +152,7 @@ def method_fronts_picture(
             zorder=4,
             clip_on=False,
             label=f"{name} ({len(own)})",
+            gid=f"trials-{name}",
             **style,
         )
     if below := sum(value < low for value in every):
@@ -155,7 +167,7 @@ def method_fronts_picture(
     axes.set_xlabel("Share of the dense network's FLOPs (%)")
     axes.set_ylabel("Validation accuracy (%), one training seed")
     _finish(figure, shown, records, title, "and each method's own front")
-    return png(figure)
+    return drawn(figure, kind)
 
 
 def different(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

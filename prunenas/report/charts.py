@@ -1,10 +1,13 @@
 """The drawings of a report: the front, learning curves, progress."""
 
 from collections.abc import Mapping, Sequence
+from html import escape
 
+from prunenas.report.baselines import Baseline
 from prunenas.report.figures import Progress, uniform
+from prunenas.report.looks import hollow, looks
+from prunenas.report.points import spoken
 from prunenas.report.svg import (
-    SHAPES,
     Frame,
     element,
     fitted,
@@ -14,28 +17,21 @@ from prunenas.report.svg import (
     text,
 )
 from prunenas.search.view import StudyView
-from prunenas.trial import Record
 
 WIDTH, HEIGHT = 760, 430
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 16, 48
 
 
-def looks(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return each method's colour class and mark; beyond eight they begin again."""
-    return {
-        method: (f"c{index % len(SHAPES)}", SHAPES[index % len(SHAPES)])
-        for index, method in enumerate(methods)
-    }
+def front_chart(view: StudyView, baselines: Sequence[Baseline] = ()) -> str:
+    """Return accuracy against FLOPs: trained architectures, the front, dense, controls, baselines.
 
-
-def front_chart(view: StudyView) -> str:
-    """Return accuracy against FLOPs: every trained architecture, the front, dense and controls.
-
-    Each mark can be focused, and carries its trial's number for the page's script.
+    Each mark can be focused, and carries what the page's script tells of it by.
     """
     shown = [each for each in view.records if each.accuracy is not None and each.flops_ratio]
     ratios = [100 * (each.flops_ratio or 0.0) for each in shown]
+    ratios += [100 * each.flops / view.dense_flops for each in baselines]
     heights = [100 * (each.accuracy or 0.0) for each in shown if each.state == "complete"]
+    heights += [100 * each.accuracy for each in baselines]
     if view.dense_accuracy is not None:
         ratios.append(100.0)
         heights.append(100 * view.dense_accuracy)
@@ -49,53 +45,61 @@ def front_chart(view: StudyView) -> str:
         "validation accuracy, %",
     )
     parts = []
-    steps = [
-        (frame.x(100 * (each.flops_ratio or 0)), frame.y(100 * (each.accuracy or 0)))
-        for each in sorted(view.final_front, key=lambda each: each.flops or 0)
-    ]
     if len(view.directions) > 1:
+        steps = [
+            (frame.x(100 * (each.flops_ratio or 0)), frame.y(100 * (each.accuracy or 0)))
+            for each in sorted(view.final_front, key=lambda each: each.flops or 0)
+        ]
         parts.append(path(stairs(steps), class_="front"))
     controls = {each.number for each in uniform(view.records)}
     best = {each.number for each in view.final_front}
-    style = looks(list(dict.fromkeys(each.method for each in view.records)))
-    order = sorted(shown, key=lambda each: (each.number in best, each.flops_ratio or 0))
-    for each in order:
-        colour, shape = style[each.method]
-        classes = [colour, "trial"]
+    style = looks(view.records)
+    for each in sorted(shown, key=lambda each: (each.number in best, each.flops_ratio or 0)):
+        classes = [style[each.method].classes, "point"]
         classes += ["best"] if each.number in best else []
         classes += ["stopped"] if each.state != "complete" else []
         classes += ["control"] if each.number in controls else []
-        x, y = frame.x(100 * (each.flops_ratio or 0)), frame.y(100 * (each.accuracy or 0))
-        size = 13 if each.number in best else 10
         parts.append(
             mark(
-                shape,
-                x,
-                y,
-                size,
+                style[each.method].shape,
+                frame.x(100 * (each.flops_ratio or 0)),
+                frame.y(100 * (each.accuracy or 0)),
+                13 if each.number in best else 10,
                 class_=" ".join(classes),
                 tabindex="-1",
                 role="img",
-                data_trial=each.number,
+                data_point=each.number,
                 aria_label=spoken(each),
             )
         )
+    parts += _baselines(view, baselines, frame)
     if view.dense_accuracy is not None:
         x, y = frame.x(100.0), frame.y(100 * view.dense_accuracy)
-        parts.append(mark("star", x, y, 15, class_="dense"))
+        told = f"dense network, {100 * view.dense_accuracy:.2f} % accuracy"
+        parts.append(mark("star", x, y, 15, class_="dense", role="img", aria_label=told))
         parts.append(text("dense", x - 10, y + 18, class_="note", text_anchor="end"))
     return frame.drawn(
         *parts, title="Accuracy against FLOPs of every architecture", id="front-chart", class_="big"
     )
 
 
-def spoken(record: Record) -> str:
-    """Return a trial in one sentence, for those who hear the page."""
-    accuracy = f"{100 * (record.accuracy or 0):.2f} % accuracy"
-    return (
-        f"trial {record.number}, {record.method}, {accuracy}, "
-        f"{100 * (record.flops_ratio or 0):.1f} % of the FLOPs, {record.state}"
-    )
+def _baselines(view: StudyView, baselines: Sequence[Baseline], frame: Frame) -> list[str]:
+    style = hollow(list(dict.fromkeys(each.series for each in baselines)))
+    return [
+        mark(
+            style[each.series].shape,
+            frame.x(100 * each.flops / view.dense_flops),
+            frame.y(100 * each.accuracy),
+            12,
+            class_=f"{style[each.series].classes} point baseline",
+            tabindex="-1",
+            role="img",
+            data_point=f"baseline-{index}",
+            aria_label=f"{each.series}, {each.name}, {100 * each.accuracy:.2f} % {each.split} "
+            f"accuracy, {100 * each.flops / view.dense_flops:.1f} % of the FLOPs",
+        )
+        for index, each in enumerate(baselines)
+    ]
 
 
 def curves_chart(view: StudyView) -> str:
@@ -114,20 +118,24 @@ def curves_chart(view: StudyView) -> str:
         "epochs",
         "validation accuracy, %",
     )
-    style = looks(list(dict.fromkeys(each.method for each in view.records)))
+    style = looks(view.records)
     parts = []
     for each in sorted(shown, key=lambda each: each.number in best):
         points = [
             (frame.x(point["epoch"]), frame.y(100 * point["validation_accuracy"]))
             for point in each.curve
         ]
-        classes = ["curve", style[each.method][0]]
+        colour = style[each.method].colour
+        classes = ["curve", colour]
         classes += ["best"] if each.number in best else []
         classes += ["stopped"] if each.state != "complete" else []
-        parts.append(path(points, class_=" ".join(classes), data_trial=each.number))
+        parts.append(path(points, class_=" ".join(classes), data_curve=each.number))
+        x, y = points[-1]
+        if each.number in best:
+            look = style[each.method]
+            parts.append(mark(look.shape, x, y, 9, class_=look.classes))
         if each.state == "stopped":
-            x, y = points[-1]
-            parts.append(mark("cross", x, y, 7, class_=f"{style[each.method][0]} end"))
+            parts.append(mark("cross", x, y, 7, class_=f"{colour} end"))
     return frame.drawn(*parts, title="Validation accuracy over epochs", class_="big")
 
 
@@ -169,13 +177,15 @@ def bars(shares: Mapping[str, float], *, title: str, limit: int = 20) -> str:
         rows.append(element("rect", x=left, y=y, width=max(length, 1.0), height=16, class_="bar"))
         rows.append(text(f"{100 * share:.0f} %", left + length + 6, y + 13, class_="tick"))
     height = 16 + 24 * len(shown)
-    return element(
+    drawn = element(
         "svg",
-        element("title", title),
+        element("title", escape(title)),
         *rows,
         viewBox=f"0 0 {WIDTH} {height}",
         xmlns="http://www.w3.org/2000/svg",
         role="img",
         aria_label=title,
+        class_="bars",
         style=f"max-width:{WIDTH}px",
     )
+    return f'<div class="scroll">{drawn}</div>'

@@ -1,9 +1,6 @@
 "use strict";
-// Hover, focus or arrow keys choose an architecture of the front chart; its widths are shown beside.
-const trials = new Map(
-  JSON.parse(document.getElementById("trial-data").textContent).map((each) => [each.number, each]));
-const marks = [...document.querySelectorAll("#front-chart .trial")];
-const panel = document.getElementById("details");
+// Hover, focus or arrow keys choose a mark of a chart; what is known of it is shown beside.
+const told = JSON.parse(document.getElementById("point-data").textContent);
 
 function made(name, text, attributes = {}) {
   const found = document.createElement(name);
@@ -22,41 +19,75 @@ function row(...cells) {
   return line;
 }
 
-function show(number) {
-  const trial = trials.get(number);
-  if (!trial || !panel) return;
-  for (const mark of marks) mark.classList.toggle("chosen", Number(mark.dataset.trial) === number);
-  const facts = made("table");
-  for (const [name, value] of trial.facts) facts.append(row(name, value));
-  const widths = made("table");
-  for (const [group, share, told] of trial.kept) {
-    const meter = made("meter", undefined, { min: 0, max: 1, value: share, "aria-label": `${group} ${told}` });
-    widths.append(row(group, meter, told));
+function described(point) {
+  const parts = [made("h3", point.title)];
+  const facts = made("table", undefined, { class: "facts" });
+  for (const [name, value] of point.facts) facts.append(row(name, value));
+  parts.push(facts);
+  if (point.kept.length) {
+    const widths = made("table", undefined, { class: "kept-widths" });
+    for (const [group, share, words] of point.kept) {
+      const name = `${group} ${words}`;
+      const meter = share === null ? "" :
+        made("meter", undefined, { min: 0, max: 1, value: share, "aria-label": name });
+      widths.append(row(group, meter, words));
+    }
+    parts.push(widths);
   }
-  panel.replaceChildren(made("h3", `trial ${trial.number} · ${trial.method}`), facts, widths);
+  if (point.command) parts.push(made("p", "Its network and weights:"), made("pre", point.command));
+  return parts;
 }
 
-function choose(mark) {
-  for (const each of marks) each.setAttribute("tabindex", each === mark ? "0" : "-1");
-  show(Number(mark.dataset.trial));
-}
-
-// In the order of the horizontal axis, so that arrows go left and right.
-const order = [...marks].sort((a, b) => a.getBoundingClientRect().x - b.getBoundingClientRect().x);
-for (const mark of marks) {
-  mark.addEventListener("pointerenter", () => show(Number(mark.dataset.trial)));
-  mark.addEventListener("focus", () => choose(mark));
-  mark.addEventListener("click", () => mark.focus());
-  mark.addEventListener("keydown", (event) => {
-    const at = order.indexOf(mark);
-    const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: order.length - 1 }[event.key];
-    if (next === undefined || !order[next]) return;
-    event.preventDefault();
-    order[next].focus();
+function connect(chart) {
+  const marks = [...chart.querySelectorAll(".point")];
+  const panel = chart.querySelector(".details");
+  const show = (mark) => {
+    const point = told[mark.dataset.point];
+    if (!point) return;
+    for (const each of marks) each.classList.toggle("chosen", each.dataset.point === mark.dataset.point);
+    panel.replaceChildren(...described(point));
+  };
+  const choose = (mark) => {
+    for (const each of marks) each.setAttribute("tabindex", each === mark ? "0" : "-1");
+    show(mark);
+  };
+  // Left and right go along the horizontal axis, up and down along the vertical one.
+  const places = new Map(marks.map((mark) => {
+    const box = mark.getBoundingClientRect();
+    return [mark, [box.x + box.width / 2, box.y + box.height / 2]];
+  }));
+  const along = (axis) => [...marks].sort((a, b) => {
+    const [p, q] = [places.get(a), places.get(b)];
+    return p[axis] - q[axis] || p[1 - axis] - q[1 - axis];
   });
+  const across = along(0);
+  const down = along(1);
+  for (const mark of marks) {
+    mark.addEventListener("pointerenter", () => show(mark));
+    mark.addEventListener("focus", () => choose(mark));
+    mark.addEventListener("click", () => mark.focus());
+    mark.addEventListener("keydown", (event) => {
+      const at = across.indexOf(mark);
+      const level = down.indexOf(mark);
+      const next = {
+        ArrowRight: across[at + 1], ArrowLeft: across[at - 1], Home: across[0], End: across.at(-1),
+        ArrowUp: down[level - 1], ArrowDown: down[level + 1],
+      }[event.key];
+      if (!next) return;
+      event.preventDefault();
+      next.focus();
+    });
+  }
+  // Single seeds have no stop of their own: their mean's panel lists them.
+  for (const dot of chart.querySelectorAll("[data-show]")) {
+    const mean = marks.find((mark) => mark.dataset.point === dot.dataset.show);
+    if (mean) dot.addEventListener("pointerenter", () => show(mean));
+  }
+  const first = across.filter((mark) => mark.classList.contains("best")).pop() || across[0];
+  if (first) choose(first);
 }
-const first = order.filter((mark) => mark.classList.contains("best")).pop() || order[0];
-if (first) choose(first);
+
+for (const chart of document.querySelectorAll(".beside")) connect(chart);
 
 // Tables are sorted by the column whose heading is pressed.
 for (const button of document.querySelectorAll("th button")) {

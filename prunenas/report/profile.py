@@ -25,23 +25,26 @@ def kept(record: Record, groups: Sequence[str]) -> dict[str, float]:
     return {group: record.ratios.get(group, 0.0) * densities.get(group, 1.0) for group in groups}
 
 
-def heat_map(
-    view: StudyView, records: Sequence[Record], importance: Mapping[str, float], *, limit: int = 30
-) -> str:
+def rows(records: Sequence[Record], *, limit: int = 30) -> list[Record]:
+    """Return at most so many architectures, evenly chosen, most FLOPs first."""
+    found = sorted(records, key=lambda each: -(each.flops or 0))
+    if len(found) <= limit:
+        return found
+    return [found[round(i * (len(found) - 1) / (limit - 1))] for i in range(limit)]
+
+
+def heat_map(view: StudyView, records: Sequence[Record], importance: Mapping[str, float]) -> str:
     """Return the heat map; above it how much each group's width explains of accuracy.
 
     Args:
         view: The study.
-        records: The rows, most FLOPs first.
+        records: The rows; see `rows` for their order.
         importance: By group; empty where it is not known.
-        limit: How many rows at most, evenly chosen.
     """
     groups = list(view.dense_widths)
     if not groups or not records:
         return ""
-    rows = sorted(records, key=lambda each: -(each.flops or 0))
-    if len(rows) > limit:
-        rows = [rows[round(i * (len(rows) - 1) / (limit - 1))] for i in range(limit)]
+    shown = rows(records)
     cell = max(6.0, min(_CELL, 900 / len(groups)))
     width, top = _LEFT + cell * len(groups) + 60, _HEAD + (_ROW + 6 if importance else 0)
     parts = []
@@ -63,7 +66,7 @@ def heat_map(
             parts.append(_cell(x - cell / 2, _HEAD, cell, shade, "weight", f"{group}: {share:.0%}"))
     if importance:
         parts.append(text("matters", _LEFT - 8, _HEAD + 16, class_="tick", text_anchor="end"))
-    for row, record in enumerate(rows):
+    for row, record in enumerate(shown):
         y = top + _ROW * row
         named = f"trial {record.number} · {100 * (record.flops_ratio or 0):.1f} %"
         parts.append(text(named, _LEFT - 8, y + 16, class_="tick", text_anchor="end"))
@@ -71,7 +74,7 @@ def heat_map(
         for index, group in enumerate(groups):
             told = f"trial {record.number}, {group}: {shares[group]:.0%}"
             parts.append(_cell(_LEFT + cell * index, y, cell, shares[group], "kept", told))
-    height = top + _ROW * len(rows) + 8
+    height = top + _ROW * len(shown) + 8
     title = "Share kept of each channel group, and how much it matters"
     return element(
         "svg",

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-SHAPES = ("circle", "square", "triangle", "diamond", "cross", "down", "plus", "star")
-"""Marks that differ without colour; as many as there are colours."""
+SHAPES = (
+    "circle", "square", "triangle", "diamond", "down", "plus", "cross", "pentagon", "hexagon",
+    "left", "right",
+)  # fmt: skip
+"""Marks that differ without colour, in the order of ``pictures``' markers."""
 
 
 def element(name: str, *inside: str, **attributes: Any) -> str:
@@ -46,12 +49,14 @@ def mark(shape: str, x: float, y: float, size: float, **attributes: Any) -> str:
         "triangle": [(0, -1.1), (1, 0.8), (-1, 0.8)],
         "down": [(0, 1.1), (1, -0.8), (-1, -0.8)],
         "diamond": [(0, -1.2), (1.2, 0), (0, 1.2), (-1.2, 0)],
+        "thin": [(0, -1.25), (0.75, 0), (0, 1.25), (-0.75, 0)],
+        "left": [(-1.1, 0), (0.8, -1), (0.8, 1)],
+        "right": [(1.1, 0), (-0.8, -1), (-0.8, 1)],
         "cross": _turned(_plus(), 45),
         "plus": _plus(),
-        "star": [
-            (r * math.sin(math.pi * i / 5), -r * math.cos(math.pi * i / 5))
-            for i, r in enumerate([1.3, 0.55] * 5)
-        ],
+        "pentagon": _around([1.1] * 5),
+        "hexagon": _around([1.1] * 6),
+        "star": _around([1.3, 0.55] * 5),
     }
     corners = shapes[shape]
     points = " ".join(f"{x + half * a:.1f},{y + half * b:.1f}" for a, b in corners)
@@ -212,6 +217,12 @@ def _plus() -> list[tuple[float, float]]:
         (-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a),
         (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a),
     ]  # fmt: skip
+
+
+def _around(radii: list[float]) -> list[tuple[float, float]]:
+    """Corners at these distances, clockwise from the top."""
+    step = 2 * math.pi / len(radii)
+    return [(r * math.sin(step * i), -r * math.cos(step * i)) for i, r in enumerate(radii)]
 
 
 def _turned(corners: list[tuple[float, float]], degrees: float) -> list[tuple[float, float]]:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from prunenas.trial import Record
+
 
 def table(
     heads: Sequence[str],
@@ -12,7 +14,14 @@ def table(
     sortable: bool = False,
     classes: Sequence[str] | None = None,
 ) -> str:
-    """A table; cells that begin with ``#`` are numbers: the value, then what is shown."""
+    """Return a table, which scrolls where it is too wide.
+
+    Args:
+        heads: Of the columns.
+        rows: Cells; those that begin with ``#`` are numbers: the value, then what is shown.
+        sortable: Whether headings are buttons that sort it.
+        classes: Of each row.
+    """
     lines = list(rows)
     numeric = [
         bool(lines) and all(line[i].startswith("#") or not line[i] for line in lines)
@@ -28,7 +37,9 @@ def table(
     for index, line in enumerate(lines):
         kind = f' class="{classes[index]}"' if classes and classes[index] else ""
         body.append(f"<tr{kind}>{''.join(map(_cell, line))}</tr>")
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    kind = ' class="sortable"' if sortable else ""
+    whole = f"<table{kind}><thead><tr>{top}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    return f'<div class="scroll">{whole}</div>'
 
 
 def _cell(told: str) -> str:
@@ -58,3 +69,13 @@ def percent(value: float | None, digits: int = 2) -> str:
 def plain(value: Any) -> str:
     """Return a parameter's value as text."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def parameters(record: Record) -> dict[str, str]:
+    """Return what was proposed for a trial, without what other columns say, as text."""
+    own = f"{record.method}/"
+    return {
+        name.removeprefix(own): plain(value)
+        for name, value in record.parameters.items()
+        if name not in ("method", "flops_ratio")
+    }

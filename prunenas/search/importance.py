@@ -10,7 +10,6 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.importance import FanovaImportanceEvaluator
 
 from prunenas.search.view import StudyView
 from prunenas.trial import Record
@@ -78,6 +77,9 @@ def importance(points: Sequence[Mapping[str, Any]], values: Sequence[float]) -> 
     known = {name: domain for name, domain in domains.items() if domain is not None}
     if not known:
         return {}
+    # Not above: it brings scikit-learn, which every run would wait for that writes a report.
+    from optuna.importance import FanovaImportanceEvaluator
+
     study = _quietly(points, values, known)
     shares = FanovaImportanceEvaluator(seed=0).evaluate(study)
     total = sum(shares.values())

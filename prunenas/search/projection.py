@@ -1,6 +1,6 @@
 """A study's projection into MLflow: everything there is made from the study's storage."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from prunenas.pictures import (
@@ -18,13 +18,21 @@ from prunenas.tracking import SafeTracker, Tracker
 from prunenas.trial import Record
 
 
-def track_study(storage: str, name: str, *, tracking: str | None = None) -> int:
+def track_study(
+    storage: str,
+    name: str,
+    *,
+    tracking: str | None = None,
+    files: Mapping[str, str | bytes] | None = None,
+) -> int:
     """Write to MLflow what it lacks of a study.
 
     Args:
         storage: URL of the study's storage.
         name: The study's name.
         tracking: URI of MLflow; None takes what ``mlflow.yml`` says.
+        files: More artifacts for the study's run by name, such as a report; what is there by these
+            names gives way.
 
     Returns:
         How many trials were written.
@@ -40,6 +48,7 @@ def track_study(storage: str, name: str, *, tracking: str | None = None) -> int:
     missing = len(tracker.missing(records))
     tracker.sync(records, view.dense_widths, mappings(view.front), dense_figures(view))
     log_repeats(tracker, view)
+    tracker.attach(files or {})
     tracker.close_study("finished" if view.finished else "interrupted")
     return missing
 

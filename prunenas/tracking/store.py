@@ -178,13 +178,15 @@ class Store:
             )
 
     def upload(self, run_id: str, files: Mapping[str, str | bytes]) -> None:
-        """Write artifacts; those of the same name are replaced."""
+        """Write artifacts by name, ``a.json`` or ``b/a.png``; the same names are replaced."""
         if not files:
             return
         with tempfile.TemporaryDirectory(prefix="prunenas-") as folder:
             for name, content in files.items():
                 data = content.encode() if isinstance(content, str) else content
-                Path(folder, name).write_bytes(data)
+                path = Path(folder, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
             self._client.log_artifacts(run_id, folder)
 
     def touch(self, runs: StudyRuns) -> None:

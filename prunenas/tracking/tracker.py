@@ -285,6 +285,28 @@ class Tracker:
         self.log_front(front, records, dense)
         return len(lacking)
 
+    def attach(self, files: Mapping[str, str | bytes]) -> None:
+        """Keep files as artifacts of the study's run, unless they are there as they are.
+
+        Args:
+            files: By name, ``report.html`` or ``pictures/front.png``; one that is there gives way.
+
+        Raises:
+            TrackingError: The store is out of reach or refuses.
+        """
+        store, runs = self._opened()
+        new, marks = dict[str, str | bytes](), dict[str, str]()
+        for name, content in files.items():
+            tag, digest = f"prunenas.file.{name}", _digest(content)
+            if runs.tags.get(tag) != digest:
+                new[name], marks[tag] = content, digest
+        if not new:
+            return
+        with self._writing("files can't be tracked"):
+            store.upload(runs.run_id, new)
+            store.write(runs.run_id, tags=marks)
+            runs.tags |= marks
+
     def close_study(self, state: str) -> None:
         """End the study's run: ``finished``, ``failed`` or ``interrupted``.
 
@@ -321,5 +343,6 @@ class Tracker:
             raise
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _digest(content: str | bytes) -> str:
+    data = content.encode() if isinstance(content, str) else content
+    return hashlib.sha256(data).hexdigest()[:16]
