@@ -16,7 +16,7 @@ def architecture(*widths: int) -> Architecture:
 
 def test_means_over_networks_and_groups_by_hand() -> None:
     found = pattern(VGG, [architecture(16, 16, 32, 16), architecture(8, 8, 32, 48)])
-    assert list(found.groups.values()) == [0.75, 0.375, 0.5, 0.5]
+    assert list(found.parts.values()) == [0.75, 0.375, 0.5, 0.5]
     assert dict(found.stages) == {0: 0.75, 1: 0.375, 2: 0.5}
     # of 0.5, 0.5, 0.25, 0.75 about 0.5
     assert found.spreads[2] == pytest.approx((2 * 0.25**2 / 4) ** 0.5)
