@@ -1,21 +1,20 @@
 """``prunenas compare``: dense, fine-tuned, from scratch and controls, over several seeds."""
 
-import os
 import shlex
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prunenas.cli.options import CacheFolder, Device, Json, Storage
 from prunenas.cli.run import Interrupted
+from prunenas.cli.watcher import Watcher
 from prunenas.places import CACHE, STUDIES, address
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from prunenas.evidence.cells import Contender
-    from prunenas.evidence.comparison import Compared, Told
+    from prunenas.evidence.comparison import Compared
     from prunenas.evidence.table import Figure
     from prunenas.spec import Arm, Comparison
 
@@ -81,7 +80,7 @@ def compare(
     from prunenas.cli import console
 
     comparison, contenders = _asked(what, trials or [], seeds, storage)
-    watcher = _Watcher(comparison)
+    watcher = Watcher(comparison.name)
     try:
         with watcher:
             from prunenas.evidence.comparison import compare as work_out
@@ -216,56 +215,3 @@ def _against(answer: Any) -> str:
     from prunenas.evidence.table import words
 
     return f"{words(answer.second)} against {words(answer.first)}"
-
-
-class _Watcher:
-    """Shows how far a comparison is: a bar in a terminal, a line for each network in a pipe."""
-
-    def __init__(self, comparison: "Comparison") -> None:
-        self._name = comparison.name
-        self._bar: Any = None
-        self._done = 0
-
-    def __enter__(self) -> "_Watcher":
-        if sys.stderr.isatty() and not os.environ.get("CI"):
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeRemainingColumn,
-            )
-
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task(self._name, total=None)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def watch(self, told: "Told") -> None:
-        """Show an epoch or a cell."""
-        from prunenas.cli import console, units
-
-        if told.metrics is not None and self._bar is not None:
-            accuracy = units.accuracy(told.metrics.validation.accuracy)
-            shown = f"{told.what}: epoch {told.metrics.epoch}, {accuracy}"
-            self._bar.update(self._task, description=shown)
-        if told.parts:
-            done = sum(len(part.results) for part in told.parts)
-            total = sum(part.total for part in told.parts)
-            if self._bar is not None:
-                self._bar.update(self._task, completed=done, total=total)
-            elif done != self._done:
-                console.note(f"{self._name}: {done} of {total} networks done")
-            self._done = done

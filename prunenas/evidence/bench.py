@@ -99,17 +99,31 @@ class Laboratories:
         """Args: what is needed, and who is told."""
         self._bench, self._data, self._watch, self._warn = bench, data, watch, warn
         self._open: dict[int, GuidedLaboratory] = {}
+        self._origin: GuidedLaboratory | None = None
 
     def laboratory(self, index: int) -> GuidedLaboratory:
         """Return a network's."""
         if index not in self._open:
-            model = self._bench.comparison.models[index]
-            origin = self._origin(index) if "transferred" in self._bench.comparison.arms else None
-            found = self._made(model, self._data, origin)
-            if origin is not None and found.is_of(origin):
-                found = replace(found, origin=None)
+            comparison = self._bench.comparison
+            found = self._made(comparison.models[index], self._data)
+            if "transferred" in comparison.arms and (index or comparison.patterns is not None):
+                origin = self.origin()
+                found = replace(found, origin=None if found.is_of(origin) else origin)
             self._open[index] = found
         return self._open[index]
+
+    def origin(self) -> GuidedLaboratory:
+        """Return that of the network on which patterns are found, to be transferred."""
+        patterns = self._bench.comparison.patterns
+        if patterns is None:
+            return self.laboratory(0)
+        if self._origin is None:
+            data = self._data
+            if patterns.data is not None:
+                device = torch.device(self._bench.device)
+                data = load(**patterns.data.model_dump(), device=device)
+            self._origin = self._made(patterns.model, data)
+        return self._origin
 
     def do(self, task: CellTask) -> CellDone:
         """Work a cell out; see ``workers.Doer``."""
@@ -119,20 +133,7 @@ class Laboratories:
             laboratory.find(task.cell.contender, task.cell.seed)
         return CellDone(task, outcome)
 
-    def _origin(self, index: int) -> GuidedLaboratory | None:
-        """That of the network on which transferred patterns are found."""
-        patterns = self._bench.comparison.patterns
-        if patterns is None:
-            return self.laboratory(0) if index else None
-        data = self._data
-        if patterns.data is not None:
-            device = torch.device(self._bench.device)
-            data = load(**patterns.data.model_dump(), device=device)
-        return self._made(patterns.model, data, None)
-
-    def _made(
-        self, model: ModelSection, data: Data, origin: GuidedLaboratory | None
-    ) -> GuidedLaboratory:
+    def _made(self, model: ModelSection, data: Data) -> GuidedLaboratory:
         comparison = self._bench.comparison
         return GuidedLaboratory(
             space=trace_model(model, data),
@@ -143,5 +144,4 @@ class Laboratories:
             device=self._bench.device,
             report=lambda what, metrics: self._watch(Epoch(what, metrics)),
             seeds=range(comparison.seed, comparison.seed + comparison.seeds),
-            origin=origin,
         )

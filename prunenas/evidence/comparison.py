@@ -13,6 +13,7 @@ from prunenas.evidence.cells import Cell, Contender, Outcome, cells
 from prunenas.evidence.guidance import GuidedLaboratory
 from prunenas.evidence.patterns import Pattern
 from prunenas.evidence.table import Row, table
+from prunenas.methods import Dense
 from prunenas.search.workshop import device_named
 from prunenas.spec import Comparison
 from prunenas.spec.study import ModelSection
@@ -123,6 +124,48 @@ def compare(
         return tuple(
             _whole(comparison, part, own.laboratory(index)) for index, part in enumerate(parts)
         )
+
+
+def found_pattern(
+    comparison: Comparison,
+    contender: Contender,
+    *,
+    device: str = "auto",
+    folder: Path,
+    watch: Callable[[Told], None] = lambda told: None,
+    counted: Callable[[int], None] = lambda done: None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> tuple[Dense, Pattern]:
+    """Return the pattern of what a method finds with all seeds of a comparison.
+
+    On the network and data of its ``patterns``, or the first of its models. What was found before
+    is read, the rest is worked out and kept.
+
+    Args:
+        comparison: Whose recipe and seeds.
+        contender: The method at its budget.
+        device: As for `compare`, as are ``folder``, ``watch`` and ``warn``.
+        counted: Told of how many seeds are done, after each.
+
+    Returns:
+        The dense network of the first seed, and the pattern.
+
+    Raises:
+        StudyError: The method finds nothing that has a pattern; and what `compare` raises.
+    """
+
+    def tell(epoch: Epoch) -> None:
+        watch(Told(epoch.what, epoch.metrics))
+
+    bench = Bench(comparison, str(device_named(device)), torch.get_num_threads(), folder)
+    laboratory = bench.open(tell, warn).origin()
+    for done, seed in enumerate(laboratory.seeds, 1):
+        laboratory.find(contender, seed)
+        counted(done)
+    found = laboratory.pattern(contender)
+    if isinstance(found, str):
+        raise StudyError(f"{contender.label} has no pattern in {comparison.name!r}: {found}")
+    return laboratory.dense(comparison.seed), found
 
 
 def every_method(comparison: Comparison) -> tuple[Contender, ...]:

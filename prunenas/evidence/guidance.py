@@ -40,6 +40,10 @@ class GuidedLaboratory(Laboratory):
     seeds: range = range(0)
     origin: "GuidedLaboratory | None" = None
 
+    def dense(self, seed: int) -> Dense:
+        """Return the dense network of a seed."""
+        return self._dense(seed)
+
     def finding(self, contender: Contender, seed: int) -> Found | None:
         """Return what a method was found to come to; None where it was not worked out."""
         entry = self.cache.get(FOUND, self._found_key(contender, seed))
