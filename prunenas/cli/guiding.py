@@ -101,7 +101,7 @@ def of_comparison(
                 warn=console.note,
             )
     except KeyboardInterrupt:
-        raise Interrupted(f"what is done is kept, the same line goes on") from None
+        raise Interrupted("what is done is kept, the same line goes on") from None
     provenance = {
         "comparison": comparison.name,
         "parameters": {"method": contender.method, **contender.hyperparameters},

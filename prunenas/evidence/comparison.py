@@ -12,6 +12,7 @@ from prunenas.evidence.bench import Bench, CellDone, CellTask, Epoch, Laboratori
 from prunenas.evidence.cells import Cell, Contender, Outcome, cells
 from prunenas.evidence.guidance import GuidedLaboratory
 from prunenas.evidence.patterns import Pattern
+from prunenas.evidence.pooled import Pooled, pooled
 from prunenas.evidence.table import Row, table
 from prunenas.methods import Dense
 from prunenas.search.workshop import device_named
@@ -51,6 +52,12 @@ class Compared:
             protocol=comparison.train.protocol,
             margin=comparison.margin,
             patterns=self.patterns,
+        )
+
+    def pooled(self, comparison: Comparison) -> list[Pooled]:
+        """Return what its rows say together; see ``evidence.pooled``."""
+        return pooled(
+            self.rows(comparison), protocol=comparison.train.protocol, margin=comparison.margin
         )
 
 

@@ -2,7 +2,8 @@
 
 Accuracies of two ways are compared seed by seed: the same seed draws the data split, and so on, for
 both, so that a lucky seed lifts both. What is tested is the mean of the differences, by Student's
-t (Student 1908, "The Probable Error of a Mean"). Two questions are asked of it:
+t (Student 1908, "The Probable Error of a Mean"). Ranks (Wilcoxon's test) could not tell anything at
+the usual n: with five pairs their smallest two-sided p is 1/16. Two questions are asked of it:
 
 - *Is there a difference?* The two-sided test of a mean of 0.
 - *Are they as good?* Two one-sided tests against a margin on either side (Schuirmann 1987, "A
@@ -12,7 +13,8 @@ t (Student 1908, "The Probable Error of a Mean"). Two questions are asked of it:
 Where a table asks several times, p values are corrected by Holm's procedure (Holm 1979, "A simple
 sequentially rejective multiple test procedure"), each question for itself: the chance that any
 row of the table wrongly claims a difference is at most ``ALPHA``, and so is the chance that any
-wrongly claims to be as good.
+wrongly claims to be as good. The price is power: with many rows and few seeds most of them come to
+"no difference", which ``evidence.pooled`` asks of all rows at once.
 
 Pure: values in, values out. Accuracies are shares in [0, 1].
 """
@@ -59,6 +61,9 @@ class Paired:
     def effect(self) -> float | None:
         """Cohen's d of paired values: the mean in standard deviations; None where there are none.
 
+        With few pairs it overstates what is there: by a quarter on average at n = 5, by 8 % at 10
+        (Hedges 1981, "Distribution Theory for Glass's Estimator of Effect Size").
+
         Source: Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences", section 2.3.5.
         """
         return self.mean / self.deviation if self.deviation else None
@@ -77,6 +82,10 @@ class Paired:
     def p_as_good(self, margin: float) -> float:
         """Return the p of a true mean beyond the margin, on either side; 1 below two pairs."""
         return self._tail(margin - abs(self.mean))
+
+    def p_not_worse(self, margin: float) -> float:
+        """Return the p of a true mean of minus the margin or less; 1 below two pairs."""
+        return self._tail(margin + self.mean)
 
     def _tail(self, distance: float) -> float:
         """How likely a mean lies so far from its true value, to one side, by chance."""

@@ -5,7 +5,8 @@ arms were trained: is the architecture from scratch as good as what the method l
 Does it beat the same share everywhere, and random shares, at the same FLOPs? Does the dense
 network's original initialisation matter to a mask? Is a network by the pattern, the row's own or
 that of another network, as good as what the method itself finds, and does it beat the same share
-everywhere? All answers of a table are corrected together.
+everywhere? All answers of a table are corrected together. Where two arms are one training read
+twice (a method that is a control), there is nothing to ask.
 
 Pure: values in, values out.
 """
@@ -33,14 +34,19 @@ class Figure:
         reasons: Why seeds have none, each once.
         flops: Mean fused multiply-adds of one input; None without any accuracy.
         params: Mean number of parameters, likewise.
-        architectures: How many different ones there are.
+        digests: Of the architectures, by seed.
     """
 
     accuracies: Mapping[int, float]
     reasons: tuple[str, ...]
     flops: float | None
     params: float | None
-    architectures: int
+    digests: Mapping[int, str | None]
+
+    @property
+    def architectures(self) -> int:
+        """How many different ones there are."""
+        return len(set(self.digests.values()))
 
     @property
     def n(self) -> int:
@@ -175,7 +181,7 @@ def table(
     for index, (_, figures) in enumerate(rows):
         for first, second in questions(protocol):
             one, other = figures.get(first), figures.get(second)
-            if one and other and one.accuracies.keys() & other.accuracies.keys():
+            if one and other and _can_differ(one, other, (first, second)):
                 asked.append((index, first, second))
                 pairs.append(paired(one.accuracies, other.accuracies))
     judged = list(zip(asked, verdicts(pairs, margin=margin), strict=True))
@@ -202,7 +208,18 @@ def figure(found: Mapping[int, Outcome]) -> Figure:
         reasons=tuple(dict.fromkeys(each.reason for each in found.values() if each.reason)),
         flops=fmean(each.flops or 0 for each in done.values()) if done else None,
         params=fmean(each.params or 0 for each in done.values()) if done else None,
-        architectures=len({each.digest for each in done.values()}),
+        digests={seed: each.digest for seed, each in done.items()},
+    )
+
+
+def _can_differ(one: Figure, other: Figure, arms: tuple[Arm, Arm]) -> bool:
+    """Whether two arms have a seed in common, and are not one training read twice."""
+    seeds = one.accuracies.keys() & other.accuracies.keys()
+    if not seeds or not {"fine_tuned", "ticket"}.isdisjoint(arms):
+        return bool(seeds)
+    return any(
+        (one.digests[seed], one.accuracies[seed]) != (other.digests[seed], other.accuracies[seed])
+        for seed in seeds
     )
 
 
