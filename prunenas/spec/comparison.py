@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, JsonValue, PrivateAttr, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+)
 
 from prunenas.errors import SpecError
 from prunenas.methods import METHODS
@@ -119,27 +126,25 @@ class Comparison(Section):
 
     _text: str = PrivateAttr(default="")
 
-    @model_validator(mode="after")
-    def _rows_differ(self) -> Self:
-        for what, names in (
-            ("methods' labels", [each.title for each in self.methods]),
-            ("models", [f"{each.name} {each.arguments}" for each in self.models]),
-            ("budgets", [f"{each:g}" for each in self.budgets]),
-            ("arms", list(self.arms)),
-        ):
-            twice = [name for index, name in enumerate(names) if name in names[:index]]
-            if twice:
-                raise ValueError(f"{what} must differ, but {twice[0]} stands there twice")
-        return self
+    @field_validator("methods", "models", "budgets", "arms")
+    @classmethod
+    def _rows_differ(cls, entries: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        names = [_named(entry) for entry in entries]
+        twice = [name for index, name in enumerate(names) if name in names[:index]]
+        if twice:
+            what = "methods' labels" if info.field_name == "methods" else info.field_name
+            raise ValueError(f"{what} must differ, but {twice[0]} stands there twice")
+        return entries
 
-    @model_validator(mode="after")
-    def _from_fresh_weights(self) -> Self:
-        if self.train.initial != "fresh":
+    @field_validator("train")
+    @classmethod
+    def _from_fresh_weights(cls, train: Recipe) -> Recipe:
+        if train.initial != "fresh":
             raise ValueError(
-                f"train.initial must be fresh, but is {self.train.initial}: "
+                f"train.initial must be fresh, but is {train.initial}: "
                 "the arm `ticket` begins with original weights"
             )
-        return self
+        return train
 
     def fine_tuning(self) -> Recipe:
         """Return the recipe of fine-tuning: constant, at a low learning rate.
@@ -165,6 +170,15 @@ class Comparison(Section):
         """Remember the file this comparison was read from."""
         self._text = text
         return self
+
+
+def _named(entry: Any) -> str:
+    """What a row or a column of tables is called."""
+    if isinstance(entry, ComparedMethod):
+        return entry.title
+    if isinstance(entry, ModelSection):
+        return f"{entry.name} {entry.arguments}" if entry.arguments else entry.name
+    return f"{entry:g}" if isinstance(entry, float) else str(entry)
 
 
 def load_comparison(path: str | os.PathLike[str]) -> Comparison:
