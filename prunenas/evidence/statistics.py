@@ -3,7 +3,9 @@
 Accuracies of two ways are compared seed by seed: the same seed draws the data split, and so on, for
 both, so that a lucky seed lifts both. What is tested is the mean of the differences, by Student's
 t (Student 1908, "The Probable Error of a Mean"). Ranks (Wilcoxon's test) could not tell anything at
-the usual n: with five pairs their smallest two-sided p is 1/16. Two questions are asked of it:
+the usual n: with five pairs their smallest two-sided p is 1/16. Accuracies are counts of images,
+though, and a few differences may all be equal by chance. Their deviation of 0 says nothing then,
+and only their signs count: n of them agree by chance once in 2 to the n. Two questions are asked:
 
 - *Is there a difference?* The two-sided test of a mean of 0.
 - *Are they as good?* Two one-sided tests against a margin on either side (Schuirmann 1987, "A
@@ -37,6 +39,8 @@ MARGIN = 0.005
 ENOUGH = 2
 """Pairs that a standard deviation needs."""
 
+_EXACT = 1e-12  # no data set has so many images
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -69,8 +73,11 @@ class Paired:
         return self.mean / self.deviation if self.deviation else None
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float] | None:
-        """Return what the true mean lies between with this confidence; None below two pairs."""
-        if self.error is None:
+        """Return what the true mean lies between with this confidence.
+
+        None below two pairs, and where all differences are equal.
+        """
+        if not self.error:
             return None
         reach = float(student.ppf((1 + confidence) / 2, self.n - 1)) * self.error
         return self.mean - reach, self.mean + reach
@@ -91,8 +98,8 @@ class Paired:
         """How likely a mean lies so far from its true value, to one side, by chance."""
         if self.error is None:
             return 1.0
-        if self.error == 0:  # all differences are equal: nothing is left to chance
-            return 0.0 if distance > 0 else 0.5 if distance == 0 else 1.0
+        if self.error == 0:  # all lie to one side, which their signs do by chance so often
+            return 0.5**self.n if distance > 0 else 1.0
         return float(student.sf(distance / self.error, self.n - 1))
 
 
@@ -148,8 +155,11 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Paired:
     if not seeds:
         raise ValueError("pairs need a seed that both have, but there is none")
     differences = [second[seed] - first[seed] for seed in seeds]
-    enough = len(differences) >= ENOUGH
-    return Paired(len(differences), fmean(differences), stdev(differences) if enough else None)
+    if len(differences) < ENOUGH:
+        return Paired(len(differences), fmean(differences), None)
+    deviation = stdev(differences)
+    # What is left of equal differences of floats is no deviation.
+    return Paired(len(differences), fmean(differences), deviation if deviation > _EXACT else 0.0)
 
 
 def holm(values: Sequence[float]) -> list[float]:
