@@ -79,7 +79,7 @@ def compare(
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite these files.")] = False,
     json: Json = False,
 ) -> None:
-    """Compare what methods find with what nobody had to find, over several seeds.
+    """Compare what methods find with controls, over several seeds.
 
     For each dense network, method and budget: the dense network, what the method leaves trained
     on, its architecture from scratch, and uniform and random widths at the same FLOPs, all by one

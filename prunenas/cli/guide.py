@@ -98,7 +98,7 @@ def guide(
     cache: CacheFolder = CACHE,
     json: Json = False,
 ) -> None:
-    """Build a network by the pattern of those that pruning found, and export it.
+    """Export a network built by the pattern that pruning leaves.
 
     A pattern is the mean share that each stage, the layers at one resolution, keeps: over the
     networks that a comparison's method finds with all its seeds (what is missing is trained and
