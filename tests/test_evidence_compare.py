@@ -1,15 +1,18 @@
 """Comparisons of real trainings on digits: every cell once, resumed, in several processes."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 import pytest
-from shell import prunenas
+from shell import environment, prunenas
 
 from prunenas.architecture import build, trace
 from prunenas.cache import Cache
+from prunenas.cli import main
 from prunenas.data import load
 from prunenas.errors import SpecError
 from prunenas.evidence.cells import Contender, cells
@@ -44,9 +47,9 @@ def written(folder: Path, text: str = TEXT) -> Path:
     return path
 
 
-def test_the_first_seed_of_all_cells_comes_first() -> None:
+def test_the_first_seed_of_all_cells_comes_first_and_guided_ones_last() -> None:
     row = Contender("a", "l1_norm", 0.5)
-    found = cells([row], ("dense", "scratch_e", "uniform"), range(2))
+    found = cells([row], ("guided", "dense", "scratch_e", "uniform"), range(2))
     assert [(each.arm, each.seed) for each in found] == [
         ("dense", 0),
         ("uniform", 0),
@@ -54,6 +57,8 @@ def test_the_first_seed_of_all_cells_comes_first() -> None:
         ("dense", 1),
         ("uniform", 1),
         ("scratch_e", 1),
+        ("guided", 0),
+        ("guided", 1),
     ]
 
 
@@ -71,7 +76,11 @@ def test_cells_are_real_trainings_judged_on_the_test_split(folder: Path) -> None
         network.load_state_dict(dense.state())
         expected = evaluate(network, data.test).accuracy
         assert everywhere.figures["dense"].accuracies[seed] == expected
-    # A control is the same network as the method that is one.
+    # A control is the same network as the method that is one, so that there is nothing to ask.
+    assert ("uniform", "scratch_e") not in {
+        (each.first, each.second) for each in everywhere.answers
+    }
+    assert ("uniform", "scratch_e") in {(each.first, each.second) for each in magnitude.answers}
     own, control = everywhere.figures["scratch_e"], everywhere.figures["uniform"]
     assert own.accuracies == control.accuracies
     assert own.flops is not None
@@ -108,36 +117,122 @@ def test_two_processes_come_to_the_same_figures(folder: Path, tmp_path: Path) ->
     assert alone[0].results == together[0].results
 
 
-@pytest.mark.parametrize(
-    ("change", "law"),
-    [
-        (("seeds: 2", "seeds: 1"), "tiny.yaml:10: `seeds >= 2` must hold"),
-        (("[0.5]", "[0.5, 0.5]"), "budgets must differ, but 0.5 stands there twice"),
-        (("name: magnitude", "name: magnitud"), "unknown method 'magnitud'"),
-        (("[dense, fine", "[dens, fine"), "unknown"),
-        (("augment: false", "initial: original"), "train.initial must be fresh"),
-        (("{name: magnitude}", "{name: magnitude, with: {scope: all}}"), "unknown scope 'all'"),
-    ],
-)
+TRANSFERRED = ("arms: [dense, fine_tuned,", "arms: [transferred, dense, fine_tuned,")
+MISTAKES = {
+    "seeds": (("seeds: 2", "seeds: 1"), 10, "`seeds >= 2` must hold"),
+    "budgets twice": (
+        ("[0.5]", "[0.5, 0.5]"),
+        7,
+        "budgets must differ, but 0.5 stands there twice",
+    ),
+    "budget above one": (("[0.5]", "[1.5]"), 7, "`budgets[0] <= 1` must hold"),
+    "no budgets": (("[0.5]", "[]"), 7, "must have at least one entry"),
+    "labels twice": (("magnitude}", "magnitude, label: everywhere}"), 4, "methods' labels must"),
+    "models twice": (("vgg_mini}]", "vgg_mini}, {name: vgg_mini}]"), 2, "models must differ"),
+    "arms twice": (("[dense,", "[dense, dense,"), 9, "arms must differ, but dense stands"),
+    "method": (("name: magnitude", "name: magnitud"), 6, "unknown method 'magnitud'"),
+    "arm": (("[dense, fine", "[dens, fine"), 9, "did you mean 'dense'"),
+    "weights": (("augment: false", "initial: original"), 8, "train.initial must be fresh"),
+    "hyperparameter": (
+        ("{name: magnitude}", "{name: magnitude, with: {scope: all}}"),
+        6,
+        "unknown scope 'all'",
+    ),
+    "maps": (
+        ("{name: magnitude}", "{name: guided_sparse, with: {maps: nowhere.yaml}}"),
+        6,
+        "nowhere.yaml",
+    ),
+    "data": (("name: digits", "name: digit"), 3, "unknown data set 'digit'"),
+    "key": (("seed: 3", "sed: 3"), 11, "did you mean"),
+    "nothing to transfer": (TRANSFERRED, 9, "list two models"),
+    "patterns for nobody": (
+        ("seed: 3", "seed: 3\npatterns: {model: {name: vgg_mini}}"),
+        12,
+        "not among the arms",
+    ),
+    "patterns of no model": (
+        ("seed: 3", "seed: 3\npatterns: {model: {name: vgg_mni}}"),
+        12,
+        "unknown model 'vgg_mni'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "line", "law"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_mistakes_are_told_with_their_lines(
-    change: tuple[str, str], law: str, tmp_path: Path
+    change: tuple[str, str],
+    line: int,
+    law: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = written(tmp_path, TEXT.replace(*change))
+    assert path.read_text() != TEXT
     with pytest.raises(SpecError) as error:
         load_comparison(path)
-    assert law in str(error.value)
-    assert "tiny.yaml:" in str(error.value)
+    assert any(law in each and f"tiny.yaml:{line}: " in each for each in error.value.mistakes)
+    monkeypatch.chdir(tmp_path)
+    for command in ("check", "compare"):
+        assert main([command, "tiny.yaml"]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert f"tiny.yaml:{line}: " in err
+        assert "Traceback" not in err
+
+
+def test_a_sound_comparison_is_checked_and_reads_maps_from_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("maps.yaml").write_text("maps:\n  - [[0, 1, 0], [1, 1, 1], [0, 1, 0]]\n")
+    text = TEXT.replace("{name: magnitude}", "{name: guided_sparse, with: {maps: maps.yaml}}")
+    text = text.replace(*TRANSFERRED) + "patterns: {model: {name: resnet20}}\n"
+    comparison = load_comparison(written(tmp_path, text))
+    assert comparison.methods[1].hyperparameters["maps"] == [[[0, 1, 0], [1, 1, 1], [0, 1, 0]]]
+    assert comparison.patterns is not None
+    assert comparison.patterns.data is None
+    assert main(["check", "tiny.yaml", "maps.yaml"]) == 0
+    assert capsys.readouterr().out == "tiny.yaml: ok\nmaps.yaml: ok\n"
 
 
 @pytest.mark.slow
-def test_the_command_prints_a_table_and_json(tmp_path: Path) -> None:
+def test_an_interrupted_command_goes_on_and_more_seeds_train_what_is_missing(
+    folder: Path, tmp_path: Path
+) -> None:
     written(tmp_path)
-    done = prunenas(tmp_path, "compare", "tiny.yaml")
-    assert done.returncode == 0, done.stderr
-    assert "tiny · vgg_mini" in done.stdout
-    assert "everywhere" in done.stdout
-    assert "at n = 2" in done.stdout
-    told: Any = json.loads(prunenas(tmp_path, "compare", "tiny.yaml", "--json").stdout)
+    options = ["compare", "tiny.yaml", "--cache", "c", "--device", "cpu"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prunenas", *options],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("tiny: 3 of 16"):
+            process.send_signal(signal.SIGINT)
+            break
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, out) == (130, "")
+    assert "go on with `prunenas compare tiny.yaml --cache c`" in err
+    table, page = prunenas(tmp_path, *options, "--markdown", "t.md"), tmp_path / "t.md"
+    assert table.returncode == 0, table.stderr
+    counted = [line for line in table.stderr.splitlines() if line.startswith("tiny: ")]
+    assert int(counted[0].split()[1]) >= 4  # the first three were not done again
+    assert counted[-1] == "tiny: 16 of 16 networks done"
+    for shown in ("tiny · vgg_mini", "everywhere", "at n = 2", "spread"):
+        assert shown in table.stdout
+    assert page.read_text().startswith("### vgg_mini\n")
+    told = json.loads(prunenas(tmp_path, *options, "--seeds", "3", "--json").stdout)
+    comparison = load_comparison(tmp_path / "tiny.yaml").model_copy(update={"seeds": 3})
+    (part,) = compare(comparison, device="cpu", folder=folder)
     (network,) = told["networks"]
-    assert [row["method"] for row in network["rows"]] == ["everywhere", "magnitude"]
-    assert network["rows"][1]["figures"]["ticket"]["n"] == 2
+    assert network["rows"] == [
+        json.loads(json.dumps(row.to_dict())) for row in part.rows(comparison)
+    ]
+    assert network["rows"][1]["figures"]["ticket"]["n"] == 3
+    assert network["rows"][1]["pattern"]["spread"] > 0

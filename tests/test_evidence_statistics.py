@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp, ttest_rel
+from scipy.stats import binomtest, ttest_1samp, ttest_rel
 
 from prunenas.evidence.statistics import ALPHA, Paired, holm, paired, verdicts
 
@@ -55,9 +55,31 @@ def test_one_pair_tells_nothing() -> None:
     assert verdicts([pairs])[0].outcome == "no difference"
 
 
-def test_equal_differences_leave_nothing_to_chance() -> None:
-    zero, lead = Paired(3, 0.0, 0.0), Paired(3, 0.02, 0.0)
-    assert [each.outcome for each in verdicts([zero, lead])] == ["as good", "better"]
+def test_of_equal_differences_only_the_signs_count() -> None:
+    """Five accuracies of a small test split may differ by one image each, by chance."""
+    for n in (2, 5, 8):
+        first = {seed: 0.1 * seed for seed in range(n)}
+        pairs = paired(first, {seed: value + 0.01 for seed, value in first.items()})
+        assert pairs.deviation == 0.0  # whatever is left of 0.3 + 0.01 - 0.3
+        assert pairs.effect is None
+        assert pairs.interval() is None
+        assert pairs.p_different() == pytest.approx(binomtest(n, n, 0.5).pvalue)
+        assert pairs.p_as_good(0.02) == pytest.approx(0.5**n)
+        assert pairs.p_as_good(0.005) == 1.0
+    assert Paired(5, 0.0, 0.0).p_different() == 1.0
+    few, many = Paired(5, 0.02, 0.0), Paired(8, 0.02, 0.0)
+    assert [verdicts([each])[0].outcome for each in (few, many)] == ["no difference", "better"]
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_small_test_splits_do_not_raise_the_error_rate(n: int) -> None:
+    """Accuracies of 360 images that each differ by an image or two: many ties, and few seeds."""
+    draw, tables, wrong = np.random.default_rng(3), 3000, 0
+    for _ in range(tables):
+        one, other = (np.round(draw.normal(324, 1.0, n)) / 360 for _ in range(2))
+        outcome = verdicts([paired(by_seed(one), by_seed(other))])[0].outcome
+        wrong += outcome in ("better", "worse")
+    assert wrong / tables < ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / tables)
 
 
 def test_holm_by_hand() -> None:

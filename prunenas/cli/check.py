@@ -12,12 +12,14 @@ def check(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...", help="Studies and search spaces, in any mixture.", show_default=False
+            metavar="FILE...",
+            help="Studies, comparisons and search spaces, in any mixture.",
+            show_default=False,
         ),
     ],
     json: Json = False,
 ) -> None:
-    """Check study and search-space files; run nothing.
+    """Check study, comparison and search-space files; run nothing.
 
     All mistakes are told at once. Each is a line: file and line, the law it breaks, the value, the
     known choices. A model of your own is not imported by this.

@@ -1,22 +1,19 @@
 """``prunenas compare``: dense, fine-tuned, from scratch and controls, over several seeds."""
 
-import os
 import shlex
-import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prunenas.cli.options import CacheFolder, Device, Json, Storage
 from prunenas.cli.run import Interrupted
+from prunenas.cli.watcher import Watcher
 from prunenas.places import CACHE, STUDIES, address
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from prunenas.evidence.cells import Contender
-    from prunenas.evidence.comparison import Compared, Told
-    from prunenas.evidence.table import Figure
+    from prunenas.evidence.comparison import Compared
     from prunenas.spec import Arm, Comparison
 
 
@@ -61,27 +58,51 @@ def compare(
         ),
     ] = 1,
     cache: CacheFolder = CACHE,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(
+            "--markdown",
+            metavar="FILE.md",
+            help="Write tables and verdicts as Markdown too.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="PAGE.html",
+            help="Write them as an HTML page too.",
+            show_default=False,
+        ),
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite these files.")] = False,
     json: Json = False,
 ) -> None:
-    """Compare what methods find with what nobody had to find, over several seeds.
+    """Compare what methods find with controls, over several seeds.
 
     For each dense network, method and budget: the dense network, what the method leaves trained
     on, its architecture from scratch, and uniform and random widths at the same FLOPs, all by one
     recipe. The table has test accuracies, mean and standard deviation over seeds, each read once,
-    and a verdict on each row, corrected for all that is asked.
+    and a verdict on each row, corrected for all that is asked; verdicts over all predefined and all
+    automatic methods; and how unevenly stages are pruned. The arms guided and transferred train
+    networks by the pattern of what a method finds, its own or that of another network.
 
     What is done is kept: interrupted, the same line goes on; with more seeds, methods or budgets,
     only they are trained.
 
     \b
     prunenas compare studies/compare.yaml
-    prunenas compare studies/compare.yaml --workers 2 --json
+    prunenas compare studies/compare.yaml --workers 2 --markdown results.md --out results.html
     prunenas compare quickstart --seeds 5
     """
     from prunenas.cli import console
 
+    for path in (markdown, out):
+        if path is not None and path.exists() and not replace:
+            raise typer.BadParameter(f"{path} is there already; --replace overwrites it")
     comparison, contenders = _asked(what, trials or [], seeds, storage)
-    watcher = _Watcher(comparison)
+    watcher = Watcher(comparison.name)
     try:
         with watcher:
             from prunenas.evidence.comparison import compare as work_out
@@ -102,7 +123,11 @@ def compare(
         again += ["--storage", address(storage)] if storage != STUDIES else []
         again += ["--cache", str(cache)] if cache != CACHE else []
         again += ["--workers", str(workers)] if workers > 1 else []
+        again += ["--markdown", str(markdown)] if markdown else []
+        again += ["--out", str(out)] if out else []
+        again += ["--replace"] if replace else []
         raise Interrupted(f"what is done is kept, go on with `{shlex.join(again)}`") from None
+    _write(comparison, parts, markdown, out)
     if json:
         console.show_json(
             {
@@ -114,14 +139,39 @@ def compare(
                         "flops": part.flops,
                         "params": part.params,
                         "rows": [row.to_dict() for row in part.rows(comparison)],
+                        "pooled": [each.to_dict() for each in part.pooled(comparison)],
                     }
                     for part in parts
                 ],
             }
         )
         return
+    from prunenas.cli.verdicts import tables
+
     for part in parts:
         console.show(*tables(comparison, part), "")
+
+
+def _write(
+    comparison: "Comparison",
+    parts: "tuple[Compared, ...]",
+    markdown: Path | None,
+    page: Path | None,
+) -> None:
+    from prunenas.cli import console
+
+    if markdown is not None:
+        from prunenas.cli.markdown import markdown as text
+
+        markdown.parent.mkdir(parents=True, exist_ok=True)
+        markdown.write_text(text(comparison, parts), encoding="utf-8")
+        console.note(f"{markdown}: {comparison.name} as Markdown")
+    if page is not None:
+        from prunenas.report import comparison_page
+
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(comparison_page(comparison, parts), encoding="utf-8")
+        console.note(f"{page}: {comparison.name} as a page")
 
 
 def _asked(
@@ -147,50 +197,6 @@ def _asked(
     return front_comparison(view, chosen, seeds=seeds or 5, arms=arms)
 
 
-def tables(comparison: "Comparison", part: "Compared") -> "list[RenderableType]":
-    """Return a network's table, and its verdicts in lines."""
-    from rich.text import Text
-
-    from prunenas.cli import units
-    from prunenas.cli.tables import table
-    from prunenas.evidence.table import words
-
-    rows = part.rows(comparison)
-    arms = [arm for arm in comparison.arms if any(arm in row.figures for row in rows)]
-    result = table(
-        "method",
-        ("of dense", "right"),
-        ("params", "right"),
-        *((words(arm), "right") for arm in arms),
-        title=f"{comparison.name} · {part.model.name} · test accuracy, {comparison.seeds} seeds",
-    )
-    for row in rows:
-        own = next((row.figures[arm] for arm in _OWN if arm in row.figures), None)
-        result.add_row(
-            row.contender.label,
-            units.share(None if own is None or own.flops is None else own.flops / part.flops),
-            units.count(None if own is None or own.params is None else round(own.params)),
-            *(figure(row.figures.get(arm)) for arm in arms),
-        )
-    lines = [
-        Text(
-            "mean ± standard deviation (n, where it is not all); verdicts at 5 %, corrected for "
-            f"all of them (Holm); as good: closer than {comparison.margin:g}",
-            "dim",
-        )
-    ]
-    for row in rows:
-        if row.answers:
-            said = "; ".join(f"{_against(each)}: {each.sentence}" for each in row.answers)
-            lines.append(Text(f"{row.contender.label} at {row.contender.flops_ratio:.0%}: {said}"))
-        lines += [
-            Text(f"{row.contender.label}, {words(arm)}: {reason}", "dim")
-            for arm, each in row.figures.items()
-            for reason in each.reasons
-        ]
-    return [result, *lines]
-
-
 _ARMS: "tuple[Arm, ...]" = (
     "dense",
     "fine_tuned",
@@ -199,73 +205,3 @@ _ARMS: "tuple[Arm, ...]" = (
     "uniform",
     "random",
 )
-_OWN: "tuple[Arm, ...]" = ("scratch_b", "scratch_e", "fine_tuned", "ticket")
-
-
-def figure(found: "Figure | None") -> str:
-    """Word a mean and a standard deviation over seeds; ``–`` where there are none."""
-    from prunenas.cli import units
-
-    if found is None or found.mean is None:
-        return "–"
-    spread = "" if found.deviation is None else f" ± {found.deviation:.4f}"
-    return f"{units.accuracy(found.mean)}{spread}"
-
-
-def _against(answer: Any) -> str:
-    from prunenas.evidence.table import words
-
-    return f"{words(answer.second)} against {words(answer.first)}"
-
-
-class _Watcher:
-    """Shows how far a comparison is: a bar in a terminal, a line for each network in a pipe."""
-
-    def __init__(self, comparison: "Comparison") -> None:
-        self._name = comparison.name
-        self._bar: Any = None
-        self._done = 0
-
-    def __enter__(self) -> "_Watcher":
-        if sys.stderr.isatty() and not os.environ.get("CI"):
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeRemainingColumn,
-            )
-
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task(self._name, total=None)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def watch(self, told: "Told") -> None:
-        """Show an epoch or a cell."""
-        from prunenas.cli import console, units
-
-        if told.metrics is not None and self._bar is not None:
-            accuracy = units.accuracy(told.metrics.validation.accuracy)
-            shown = f"{told.what}: epoch {told.metrics.epoch}, {accuracy}"
-            self._bar.update(self._task, description=shown)
-        if told.parts:
-            done = sum(len(part.results) for part in told.parts)
-            total = sum(part.total for part in told.parts)
-            if self._bar is not None:
-                self._bar.update(self._task, completed=done, total=total)
-            elif done != self._done:
-                console.note(f"{self._name}: {done} of {total} networks done")
-            self._done = done

@@ -50,7 +50,11 @@ def report(parts: Anatomy | None, architecture: Architecture, about: About) -> l
 
 def origin(provenance: Mapping[str, Any]) -> str:
     """Word what an export says of its search; empty where that is nothing."""
-    words = [f"{name} {provenance[name]}" for name in ("study", "trial") if name in provenance]
+    words = [
+        f"{name} {provenance[name]}"
+        for name in ("study", "comparison", "trial")
+        if name in provenance
+    ]
     words += [str(provenance[name]) for name in ("architecture", "method") if name in provenance]
     accuracy = provenance.get("accuracy")
     if isinstance(accuracy, (int, float)):

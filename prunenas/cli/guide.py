@@ -1,24 +1,30 @@
 """``prunenas guide``: a network built by the pattern of those that pruning found."""
 
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunenas.cli.options import Storage, StudyName
-from prunenas.errors import StudyError
-from prunenas.places import STUDIES
+from prunenas.cli.options import CacheFolder, Device, Json, Storage
+from prunenas.places import CACHE, STUDIES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from prunenas.architecture import Architecture, Space
-    from prunenas.evidence.patterns import Pattern
-    from prunenas.search import StudyView
+    from prunenas.cli.guiding import Guide
 
 
 def guide(
-    study: StudyName,
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="COMPARISON.yaml|STUDY",
+            help="Whose networks make the pattern: those that a comparison's method finds with all "
+            "seeds, or a study's front.",
+            show_default=False,
+        ),
+    ],
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="The export.", show_default=False)],
     flops_ratio: Annotated[
         float,
@@ -29,13 +35,31 @@ def guide(
             show_default=False,
         ),
     ],
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            metavar="LABEL",
+            help="Of a comparison: this method's pattern, where there are several.",
+            show_default=False,
+        ),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget",
+            metavar="RATIO",
+            help="Of a comparison: the pattern at this budget, where there are several.",
+            show_default=False,
+        ),
+    ] = None,
     trials: Annotated[
         list[int] | None,
         typer.Option(
             "--trial",
             metavar="NUMBER",
             min=0,
-            help="The pattern of this trial, instead of the front's. Repeatable.",
+            help="Of a study: the pattern of this trial, instead of the front's. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -44,7 +68,7 @@ def guide(
         typer.Option(
             "--model",
             metavar="MODEL",
-            help="Another network that the pattern is taken over to; otherwise the study's.",
+            help="Another network that the pattern is taken over to; otherwise the pattern's own.",
             show_default=False,
         ),
     ] = None,
@@ -70,26 +94,33 @@ def guide(
         bool, typer.Option("--replace", help="Overwrite an export that is there.")
     ] = False,
     storage: Storage = STUDIES,
+    device: Device = "auto",
+    cache: CacheFolder = CACHE,
+    json: Json = False,
 ) -> None:
-    """Build a network by the pattern of those that pruning found, and export it.
+    """Export a network built by the pattern that pruning leaves.
 
-    Over the architectures of a study's front: the mean share of channels that each stage, the
-    layers at one resolution, keeps. The network whose layers keep their stage's share, scaled onto
-    a FLOPs budget, is guided by them; with --model it is another network, to which the pattern is
-    transferred. Nothing is pruned for it: `prunenas train FOLDER` trains it from scratch.
+    A pattern is the mean share that each stage, the layers at one resolution, keeps: over the
+    networks that a comparison's method finds with all its seeds (what is missing is trained and
+    kept), or over a study's front. The network whose layers keep their stage's share, scaled onto
+    a FLOPs budget, is guided by it; with --model it is another network, to which the pattern is
+    transferred. Where pruning drops weights, shares are of weights, and the places of its 3 x 3
+    kernels are drawn as often as they survive. Nothing is pruned for it: `prunenas train FOLDER`
+    trains it from scratch.
 
     The spread says how unevenly stages are pruned. Near 0 there is no pattern, and uniform widths
     are as good a guess.
 
     \b
+    prunenas guide studies/compare.yaml exports/guided --method magnitude --flops-ratio 0.3
     prunenas guide quickstart exports/guided --flops-ratio 0.3
     prunenas guide quickstart exports/transferred --flops-ratio 0.3 --model resnet20 --input 1,28,28
     """
     from prunenas.cli import console, units
+    from prunenas.cli.guiding import of_comparison, of_study
     from prunenas.cli.inspect import traced
-    from prunenas.evidence.patterns import guided, pattern
+    from prunenas.evidence.patterns import guided
     from prunenas.export import write_export
-    from prunenas.search import open_study
 
     if not 0 < flops_ratio <= 1:
         raise typer.BadParameter(
@@ -98,72 +129,107 @@ def guide(
         )
     if model is None and (shape or settings):
         raise typer.BadParameter(
-            "goes with --model: the study says its own", param_hint="'--input'"
+            f"goes with --model: {what} says its own", param_hint="'--input' / '--set'"
         )
-    view = open_study(storage, study)
-    numbers, architectures = _narrow(view, trials or [])
-    own = _space(view)
-    found = pattern(own, architectures)
-    space = own if model is None else traced(model, shape, settings or [])
-    architecture = guided(space, found.stages, flops=int(flops_ratio * space.dense_flops))
+    if out.exists() and not replace:
+        raise typer.BadParameter(f"{out} is there already; --replace overwrites it")
+    if what.endswith((".yaml", ".yml")):
+        if trials:
+            raise typer.BadParameter("trials are of a study, not of a file", param_hint="'--trial'")
+        found = of_comparison(what, method, budget, device=device, folder=cache)
+    else:
+        if method is not None or budget is not None:
+            raise typer.BadParameter(
+                "methods and budgets are of a comparison's file, but this is a study",
+                param_hint="'--method' / '--budget'",
+            )
+        found = of_study(what, trials or [], storage)
+    dense = found.dense
+    if model is not None:
+        dense = changed(dense, space=traced(model, shape, settings or []))
+    space = dense.space
+    architecture = guided(
+        dense, found.pattern, flops=int(flops_ratio * space.dense_flops), seed=dense.seed
+    )
+    kind = "guided" if model is None else "transferred guided"
     write_export(
         out,
         architecture,
         dense_flops=space.dense_flops,
         provenance={
-            "study": view.name,
-            "method": "guided" if model is None else "transferred guided",
-            "trials": numbers,
-            "stages": {str(stage): round(share, 6) for stage, share in found.stages.items()},
+            **found.provenance,
+            "method": kind,
+            "notes": _notes(found),
+            **({"seeds": {"method": dense.seed}} if architecture.masks else {}),
         },
         replace=replace,
     )
-    console.show(*_shown(view, found))
-    ratio = units.share(architecture.flops / space.dense_flops)
-    console.note(f"{out}: {architecture.source} at {ratio} of its FLOPs, guided by {view.name}")
-
-
-def _narrow(view: "StudyView", trials: list[int]) -> "tuple[list[int], list[Architecture]]":
-    """Numbers and architectures of the trials whose widths make the pattern."""
-    from prunenas.architecture import Architecture
-    from prunenas.cli.choice import choose
-
-    chosen = [record for _, record in choose(view, trials, None, everything=not trials)]
-    narrow = [record for record in chosen if not (record.architecture or {}).get("masks")]
-    if not narrow:
-        raise StudyError(
-            f"a pattern is of widths, but study {view.name!r} has only masks to show: "
-            "`prunenas patterns` is for these"
+    if json:
+        console.show_json(
+            {
+                "folder": str(out),
+                "method": kind,
+                "of": found.title,
+                "source": architecture.source,
+                "digest": architecture.digest,
+                "flops": architecture.flops,
+                "flops_ratio": architecture.flops / space.dense_flops,
+                "params": architecture.params,
+                "pattern": found.pattern.to_dict(),
+            }
         )
-    plain = [Architecture.from_dict(record.architecture or {}) for record in narrow]
-    return [record.number for record in narrow], plain
+        return
+    console.show(*_shown(found))
+    ratio = units.share(architecture.flops / space.dense_flops)
+    console.note(f"{out}: {architecture.source} at {ratio} of its FLOPs, guided by {found.title}")
 
 
-def _space(view: "StudyView") -> "Space":
-    from prunenas.data import load
-    from prunenas.search.workshop import trace_study
-    from prunenas.spec import Study
+def _notes(found: "Guide") -> dict[str, object]:
+    """What an export says of the pattern it was built by."""
+    pattern = found.pattern
+    return {
+        "pattern of": found.title,
+        "source": found.dense.space.dense.source,
+        "n": pattern.n,
+        "spread": round(pattern.spread, 6),
+        "stages": {str(stage): round(share, 6) for stage, share in pattern.stages.items()},
+    }
 
-    study = Study.model_validate(view.settings)
-    return trace_study(study, load(**study.data.model_dump()))
 
-
-def _shown(view: "StudyView", found: "Pattern") -> "list[RenderableType]":
+def _shown(found: "Guide") -> "list[RenderableType]":
     from rich.text import Text
 
     from prunenas.cli import units
     from prunenas.cli.tables import bar, table
 
-    result = table(
+    pattern = found.pattern
+    stages = table(
         "stage",
+        (f"{pattern.of} kept", "right"),
+        "",
+        ("± over networks", "right"),
+        ("± within", "right"),
+        title=f"{found.title} · mean of {units.plural(pattern.n, 'network')}",
+    )
+    for stage, share in pattern.stages.items():
+        stages.add_row(
+            str(stage),
+            units.share(share),
+            bar(share),
+            units.share(pattern.stage_deviations[stage]),
+            units.share(pattern.spreads[stage]),
+        )
+    parts = table(
+        "group" if pattern.of == "channels" else "layer",
         ("kept", "right"),
         "",
-        ("± within", "right"),
-        title=f"{view.name} · mean of {units.plural(found.n, 'architecture')}",
+        ("± over networks", "right"),
     )
-    for stage, share in found.stages.items():
-        result.add_row(
-            str(stage), units.share(share), bar(share), units.share(found.spreads[stage])
-        )
-    told = f"spread between stages {found.spread:.2f} (standard deviation over mean)"
-    return [result, Text(told, "dim")]
+    for name, share in pattern.parts.items():
+        deviation = units.share(pattern.part_deviations[name])
+        parts.add_row(name, units.share(share), bar(share), deviation)
+    told = (
+        f"spread between stages {pattern.spread:.2f} (standard deviation over mean): "
+        f"{pattern.prediction}"
+    )
+    return [stages, Text(), parts, Text(told)]

@@ -9,7 +9,10 @@ Every way begins with the same dense network of the seed, or beside it:
 - ``uniform``, ``random``: the same share of every layer, or shares drawn at random, at the same
   FLOPs, by the protocol of the recipe: does the found architecture beat what nobody had to find?
 - ``ticket``: the method's masks on the dense network's original weights (Frankle and Carbin, "The
-  Lottery Ticket Hypothesis", ICLR 2019), where the method drops weights.
+  Lottery Ticket Hypothesis", ICLR 2019), where the method drops weights;
+- ``guided``: a network by the pattern of what the method finds with all seeds, at the same FLOPs;
+- ``transferred``: by the pattern that the method has on another network or other data (both: Liu
+  et al., section 5; see ``evidence.patterns``).
 """
 
 from dataclasses import asdict, dataclass, field
@@ -19,6 +22,9 @@ from prunenas.spec.comparison import Arm
 
 CONTROLS: tuple[Arm, ...] = ("uniform", "random")
 """Arms that a budget has, whatever the method."""
+
+GUIDED: tuple[Arm, ...] = ("guided", "transferred")
+"""Arms that rest on what the method finds with every seed of the comparison."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,8 @@ class Outcome:
 def cells(contenders: list[Contender], arms: tuple[Arm, ...], seeds: range) -> list[Cell]:
     """Return what is trained, in an order in which the first seed of all comes first.
 
-    Whoever interrupts a comparison has the same number of seeds for each row, but for one.
+    Whoever interrupts a comparison has the same number of seeds for each row, but for one. What
+    rests on all seeds comes last.
     """
     budgets = sorted({each.flops_ratio for each in contenders}, reverse=True)
     found = []
@@ -103,6 +110,10 @@ def cells(contenders: list[Contender], arms: tuple[Arm, ...], seeds: range) -> l
         for arm in (arm for arm in CONTROLS if arm in arms):
             found += [Cell(arm, seed, budget) for budget in budgets]
         for each in contenders:
-            own = (arm for arm in arms if arm != "dense" and arm not in CONTROLS)
+            own = (arm for arm in arms if arm not in ("dense", *CONTROLS, *GUIDED))
             found += [Cell(arm, seed, each.flops_ratio, each) for arm in own]
+    for seed in seeds:
+        for each in contenders:
+            last = (arm for arm in GUIDED if arm in arms)
+            found += [Cell(arm, seed, each.flops_ratio, each) for arm in last]
     return found

@@ -1,18 +1,21 @@
 """Running a comparison: every cell once, in this process or in several."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from prunenas.cache import Cache
-from prunenas.data import Data, load
 from prunenas.errors import StudyError
+from prunenas.evidence.bench import Bench, CellDone, CellTask, Epoch, Laboratories, Watch
 from prunenas.evidence.cells import Cell, Contender, Outcome, cells
-from prunenas.evidence.laboratory import Laboratory
+from prunenas.evidence.guidance import GuidedLaboratory
+from prunenas.evidence.patterns import Pattern
+from prunenas.evidence.pooled import Pooled, pooled
 from prunenas.evidence.table import Row, table
-from prunenas.search.workshop import device_named, trace_model
+from prunenas.methods import Dense
+from prunenas.search.workshop import device_named
 from prunenas.spec import Comparison
 from prunenas.spec.study import ModelSection
 from prunenas.training import EpochMetrics
@@ -30,6 +33,7 @@ class Compared:
         contenders: In the order of the rows.
         results: What came of cells so far, in the order in which they are worked out.
         total: How many cells there are.
+        patterns: Of what each contender finds with all seeds, once that is known.
     """
 
     model: ModelSection
@@ -38,6 +42,7 @@ class Compared:
     contenders: tuple[Contender, ...]
     results: dict[Cell, Outcome]
     total: int
+    patterns: Mapping[Contender, Pattern] = field(default_factory=dict)
 
     def rows(self, comparison: Comparison) -> list[Row]:
         """Return its table; see ``evidence.table``."""
@@ -46,6 +51,13 @@ class Compared:
             self.results,
             protocol=comparison.train.protocol,
             margin=comparison.margin,
+            patterns=self.patterns,
+        )
+
+    def pooled(self, comparison: Comparison) -> list[Pooled]:
+        """Return what its rows say together; see ``evidence.pooled``."""
+        return pooled(
+            self.rows(comparison), protocol=comparison.train.protocol, margin=comparison.margin
         )
 
 
@@ -64,9 +76,6 @@ class Told:
     parts: tuple[Compared, ...] = ()
 
 
-Watch = Callable[[Told], None]
-
-
 def compare(
     comparison: Comparison,
     *,
@@ -74,7 +83,7 @@ def compare(
     device: str = "auto",
     workers: int = 1,
     folder: Path,
-    watch: Watch = lambda told: None,
+    watch: Callable[[Told], None] = lambda told: None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> tuple[Compared, ...]:
     """Work out all cells of a comparison that have not been, and return everything.
@@ -96,117 +105,74 @@ def compare(
     """
     if workers < 1:
         raise StudyError(f"`workers >= 1` must hold, but it is {workers}")
-    chosen = str(device_named(device))
     threads = max(1, torch.get_num_threads() // workers)
-    bench = Bench(comparison, chosen, threads, folder)
-    own = bench.open(watch, warn)
-    rows = contenders or every_method(comparison)
-    parts = [
-        _part(comparison, own.laboratory(index), model, rows)
-        for index, model in enumerate(comparison.models)
-    ]
-    todo = [
-        CellTask(index, cell)
-        for index, part in enumerate(parts)
-        for cell in _cells(comparison, part)
-        if cell not in part.results
-    ]
-    for done in (
-        _alone(own, todo) if workers == 1 else _together([bench] * workers, todo, watch, warn)
-    ):
-        parts[done.task.model].results[done.task.cell] = done.outcome
-        watch(Told(parts=tuple(parts)))
-    return tuple(_in_order(comparison, part) for part in parts)
+    bench = Bench(comparison, str(device_named(device)), threads, folder)
+    with _threads(threads):  # those of the workers, whose results are read here
+
+        def tell(epoch: Epoch) -> None:
+            watch(Told(epoch.what, epoch.metrics))
+
+        own = bench.open(tell, warn)
+        rows = contenders or every_method(comparison)
+        parts = [
+            _part(comparison, own.laboratory(index), model, rows)
+            for index, model in enumerate(comparison.models)
+        ]
+        todo = [
+            CellTask(index, cell)
+            for index, part in enumerate(parts)
+            for cell in _todo(own.laboratory(index), _cells(comparison, part), part.results)
+        ]
+        for done in (
+            _alone(own, todo) if workers == 1 else _together([bench] * workers, todo, tell, warn)
+        ):
+            parts[done.task.model].results[done.task.cell] = done.outcome
+            watch(Told(parts=tuple(parts)))
+        return tuple(
+            _whole(comparison, part, own.laboratory(index)) for index, part in enumerate(parts)
+        )
 
 
-@dataclass(frozen=True)
-class CellTask:
-    """A cell of one of a comparison's networks; see ``workers.Task``.
+def found_pattern(
+    comparison: Comparison,
+    contender: Contender,
+    *,
+    device: str = "auto",
+    folder: Path,
+    watch: Callable[[Told], None] = lambda told: None,
+    counted: Callable[[int], None] = lambda done: None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> tuple[Dense, Pattern]:
+    """Return the pattern of what a method finds with all seeds of a comparison.
 
-    Attributes:
-        model: Which network, from 0.
-        cell: Of its table.
+    On the network and data of its ``patterns``, or the first of its models. What was found before
+    is read, the rest is worked out and kept.
+
+    Args:
+        comparison: Whose recipe and seeds.
+        contender: The method at its budget.
+        device: As for `compare`, as are ``folder``, ``watch`` and ``warn``.
+        counted: Told of how many seeds are done, after each.
+
+    Returns:
+        The dense network of the first seed, and the pattern.
+
+    Raises:
+        StudyError: The method finds nothing that has a pattern; and what `compare` raises.
     """
 
-    model: int
-    cell: Cell
+    def tell(epoch: Epoch) -> None:
+        watch(Told(epoch.what, epoch.metrics))
 
-    @property
-    def what(self) -> str:
-        """In words."""
-        return str(self.cell)
-
-    def progress(self, event: Told) -> tuple[str, int] | None:
-        """See ``workers.Task``."""
-        if event.what is None or event.metrics is None:
-            return None
-        return event.what, event.metrics.epoch
-
-    def heard(self, event: Told) -> "CellTask":
-        """Nothing is told again: see ``workers.Task``."""
-        return self
-
-    def given_up(self, reason: str) -> "CellDone":
-        """See ``workers.Task``."""
-        return CellDone(self, Outcome(reason=reason))
-
-
-@dataclass(frozen=True)
-class CellDone:
-    """A cell, and what came of it."""
-
-    task: CellTask
-    outcome: Outcome
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What a worker of a comparison needs; see ``workers.Bench``.
-
-    Attributes:
-        comparison: What is compared.
-        device: A torch device.
-        threads: Of the CPU, for this worker.
-        folder: Of the cache.
-    """
-
-    comparison: Comparison
-    device: str
-    threads: int
-    folder: Path
-
-    def open(self, watch: Watch, warn: Callable[[str], None]) -> "Laboratories":
-        """Load the data."""
-        data = load(**self.comparison.data.model_dump(), device=torch.device(self.device))
-        return Laboratories(self, data, watch, warn)
-
-
-class Laboratories:
-    """A comparison's networks, each traced when it is first needed."""
-
-    def __init__(self, bench: Bench, data: Data, watch: Watch, warn: Callable[[str], None]) -> None:
-        """Args: what is needed, and who is told."""
-        self._bench, self._data, self._watch, self._warn = bench, data, watch, warn
-        self._open: dict[int, Laboratory] = {}
-
-    def laboratory(self, index: int) -> Laboratory:
-        """Return a network's."""
-        if index not in self._open:
-            comparison = self._bench.comparison
-            self._open[index] = Laboratory(
-                space=trace_model(comparison.models[index], self._data),
-                data=self._data,
-                recipe=comparison.train,
-                fine_tuning=comparison.fine_tuning(),
-                cache=Cache(self._bench.folder, self._warn),
-                device=self._bench.device,
-                report=lambda what, metrics: self._watch(Told(what, metrics)),
-            )
-        return self._open[index]
-
-    def do(self, task: CellTask) -> CellDone:
-        """Work a cell out; see ``workers.Doer``."""
-        return CellDone(task, self.laboratory(task.model).outcome(task.cell))
+    bench = Bench(comparison, str(device_named(device)), torch.get_num_threads(), folder)
+    laboratory = bench.open(tell, warn).origin()
+    for done, seed in enumerate(laboratory.seeds, 1):
+        laboratory.find(contender, seed)
+        counted(done)
+    found = laboratory.pattern(contender)
+    if isinstance(found, str):
+        raise StudyError(f"{contender.label} has no pattern in {comparison.name!r}: {found}")
+    return laboratory.dense(comparison.seed), found
 
 
 def every_method(comparison: Comparison) -> tuple[Contender, ...]:
@@ -220,7 +186,7 @@ def every_method(comparison: Comparison) -> tuple[Contender, ...]:
 
 def _part(
     comparison: Comparison,
-    laboratory: Laboratory,
+    laboratory: GuidedLaboratory,
     model: ModelSection,
     contenders: tuple[Contender, ...],
 ) -> Compared:
@@ -236,9 +202,39 @@ def _cells(comparison: Comparison, part: Compared) -> list[Cell]:
     return cells(list(part.contenders), comparison.arms, seeds)
 
 
-def _in_order(comparison: Comparison, part: Compared) -> Compared:
-    order = _cells(comparison, part)
-    return replace(part, results={cell: part.results[cell] for cell in order})
+def _todo(
+    laboratory: GuidedLaboratory, every: list[Cell], results: Mapping[Cell, Outcome]
+) -> Iterator[Cell]:
+    """Cells to be worked out, and for each network that is to be found again one that asks."""
+    asked: set[tuple[Contender, int]] = set()
+    for cell in every:
+        own = None if cell.contender is None else (cell.contender, cell.seed)
+        if cell not in results:
+            asked |= {own} if own else set()
+            yield cell
+        elif own and own not in asked and laboratory.finding(*own) is None:
+            asked.add(own)
+            yield cell
+
+
+def _whole(comparison: Comparison, part: Compared, laboratory: GuidedLaboratory) -> Compared:
+    patterns = {each: laboratory.known_pattern(each) for each in part.contenders}
+    return replace(
+        part,
+        results={cell: part.results[cell] for cell in _cells(comparison, part)},
+        patterns={each: found for each, found in patterns.items() if found is not None},
+    )
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Compute with so many threads of the CPU for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _alone(own: Laboratories, todo: list[CellTask]) -> Iterator[CellDone]:

@@ -1,9 +1,12 @@
 """The papers' table of a comparison: a row for each method and budget, with a verdict on each.
 
-Test accuracies, mean ± standard deviation over seeds. Three questions are asked of each row, where
-its arms were trained: is the architecture from scratch as good as what the method leaves, trained
-on? Does it beat the same share everywhere, and random shares, at the same FLOPs? Does the dense
-network's original initialisation matter to a mask? All answers of a table are corrected together.
+Test accuracies, mean ± standard deviation over seeds. Questions are asked of each row, where its
+arms were trained: is the architecture from scratch as good as what the method leaves, trained on?
+Does it beat the same share everywhere, and random shares, at the same FLOPs? Does the dense
+network's original initialisation matter to a mask? Is a network by the pattern, the row's own or
+that of another network, as good as what the method itself finds, and does it beat the same share
+everywhere? All answers of a table are corrected together. Where two arms are one training read
+twice (a method that is a control), there is nothing to ask.
 
 Pure: values in, values out.
 """
@@ -13,7 +16,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from prunenas.evidence.cells import CONTROLS, Cell, Contender, Outcome
+from prunenas.evidence.cells import CONTROLS, GUIDED, Cell, Contender, Outcome
+from prunenas.evidence.patterns import Pattern
 from prunenas.evidence.statistics import ENOUGH, MARGIN, Paired, Verdict, paired, verdicts
 from prunenas.spec.comparison import Arm
 from prunenas.training.recipe import Protocol
@@ -30,14 +34,19 @@ class Figure:
         reasons: Why seeds have none, each once.
         flops: Mean fused multiply-adds of one input; None without any accuracy.
         params: Mean number of parameters, likewise.
-        architectures: How many different ones there are.
+        digests: Of the architectures, by seed.
     """
 
     accuracies: Mapping[int, float]
     reasons: tuple[str, ...]
     flops: float | None
     params: float | None
-    architectures: int
+    digests: Mapping[int, str | None]
+
+    @property
+    def architectures(self) -> int:
+        """How many different ones there are."""
+        return len(set(self.digests.values()))
 
     @property
     def n(self) -> int:
@@ -105,11 +114,13 @@ class Row:
         contender: Which.
         figures: By arm, those that were trained; the dense network's and the controls' too.
         answers: In the order of `questions`.
+        pattern: Of what the method finds with all seeds; None where that is not known, or nothing.
     """
 
     contender: Contender
     figures: Mapping[Arm, Figure]
     answers: tuple[Answer, ...]
+    pattern: Pattern | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -118,6 +129,7 @@ class Row:
             "flops_ratio": self.contender.flops_ratio,
             "figures": {arm: figure.to_dict() for arm, figure in self.figures.items()},
             "answers": [answer.to_dict() for answer in self.answers],
+            "pattern": None if self.pattern is None else self.pattern.to_dict(),
         }
 
 
@@ -142,6 +154,7 @@ def questions(protocol: Protocol) -> tuple[tuple[Arm, Arm], ...]:
         ("fine_tuned", "scratch_b"),
         *((control, protocol) for control in CONTROLS),
         (protocol, "ticket"),
+        *((other, arm) for arm in GUIDED for other in (protocol, "uniform")),
     )
 
 
@@ -151,6 +164,7 @@ def table(
     *,
     protocol: Protocol,
     margin: float = MARGIN,
+    patterns: Mapping[Contender, Pattern] | None = None,
 ) -> list[Row]:
     """Return the rows, with verdicts that are corrected for all that the table asks.
 
@@ -159,6 +173,7 @@ def table(
         results: What came of cells so far; missing ones are left out.
         protocol: By which controls and tickets are trained.
         margin: Accuracies that lie closer are as good.
+        patterns: Of what contenders find, where that is known.
     """
     rows = [(each, _figures(each, results)) for each in contenders]
     asked: list[tuple[int, Arm, Arm]] = []
@@ -166,7 +181,7 @@ def table(
     for index, (_, figures) in enumerate(rows):
         for first, second in questions(protocol):
             one, other = figures.get(first), figures.get(second)
-            if one and other and one.accuracies.keys() & other.accuracies.keys():
+            if one and other and _can_differ(one, other, (first, second)):
                 asked.append((index, first, second))
                 pairs.append(paired(one.accuracies, other.accuracies))
     judged = list(zip(asked, verdicts(pairs, margin=margin), strict=True))
@@ -179,6 +194,7 @@ def table(
                 for (row, first, second), verdict in judged
                 if row == index
             ),
+            (patterns or {}).get(contender),
         )
         for index, (contender, figures) in enumerate(rows)
     ]
@@ -192,7 +208,18 @@ def figure(found: Mapping[int, Outcome]) -> Figure:
         reasons=tuple(dict.fromkeys(each.reason for each in found.values() if each.reason)),
         flops=fmean(each.flops or 0 for each in done.values()) if done else None,
         params=fmean(each.params or 0 for each in done.values()) if done else None,
-        architectures=len({each.digest for each in done.values()}),
+        digests={seed: each.digest for seed, each in done.items()},
+    )
+
+
+def _can_differ(one: Figure, other: Figure, arms: tuple[Arm, Arm]) -> bool:
+    """Whether two arms have a seed in common, and are not one training read twice."""
+    seeds = one.accuracies.keys() & other.accuracies.keys()
+    if not seeds or not {"fine_tuned", "ticket"}.isdisjoint(arms):
+        return bool(seeds)
+    return any(
+        (one.digests[seed], one.accuracies[seed]) != (other.digests[seed], other.accuracies[seed])
+        for seed in seeds
     )
 
 

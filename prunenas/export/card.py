@@ -208,6 +208,7 @@ def _training(config: ExportConfig) -> str:
 def _origin(provenance: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     names = {
         "study": "study",
+        "comparison": "comparison",
         "trial": "trial",
         "method": "method",
         "parameters": "hyperparameters",

@@ -2,21 +2,40 @@
 
 import copy
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, JsonValue, PrivateAttr, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+)
 
 from prunenas.errors import SpecError
 from prunenas.methods import METHODS
 from prunenas.spec.document import Document, Mistake, read
+from prunenas.spec.files import fill_in
 from prunenas.spec.laws import Part
 from prunenas.spec.mistakes import validate
 from prunenas.spec.space import Section
 from prunenas.spec.study import DataSection, ModelSection, method_name, some, study_name
 from prunenas.training import Recipe
 
-Arm = Literal["dense", "fine_tuned", "scratch_e", "scratch_b", "uniform", "random", "ticket"]
+Arm = Literal[
+    "dense",
+    "fine_tuned",
+    "scratch_e",
+    "scratch_b",
+    "uniform",
+    "random",
+    "ticket",
+    "guided",
+    "transferred",
+]
 
 _ALL: tuple[Arm, ...] = ("dense", "fine_tuned", "scratch_e", "scratch_b", "uniform", "random")
 
@@ -53,6 +72,15 @@ class FineTuning(Section):
     )
 
 
+class PatternOrigin(Section):
+    """Where the patterns are found that the arm `transferred` takes over."""
+
+    model: ModelSection = Field(description="The dense network that methods prune for it")
+    data: DataSection | None = Field(
+        default=None, description="What it is trained on; the comparison's data without it"
+    )
+
+
 class Comparison(Section):
     """A comparison: dense networks, methods and budgets, each trained in several ways.
 
@@ -82,7 +110,13 @@ class Comparison(Section):
     arms: tuple[Arm, ...] = Field(
         default=_ALL,
         description="In which ways: dense, fine_tuned, scratch_e, scratch_b, uniform and random "
-        "(controls at the same FLOPs), ticket (a mask's original weights)",
+        "(controls at the same FLOPs), ticket (a mask's original weights), guided (by the pattern "
+        "of what the method finds with all seeds), transferred (by such a pattern of another "
+        "network or other data)",
+    )
+    patterns: PatternOrigin | None = Field(
+        default=None,
+        description="Where transferred patterns are found; on the first of `models` without it",
     )
     seeds: int = Field(default=5, ge=2, strict=True, description="How many, from `seed` on")
     seed: int = Field(default=0, ge=0, strict=True, description="The first seed")
@@ -92,27 +126,25 @@ class Comparison(Section):
 
     _text: str = PrivateAttr(default="")
 
-    @model_validator(mode="after")
-    def _rows_differ(self) -> Self:
-        for what, names in (
-            ("methods' labels", [each.title for each in self.methods]),
-            ("models", [f"{each.name} {each.arguments}" for each in self.models]),
-            ("budgets", [f"{each:g}" for each in self.budgets]),
-            ("arms", list(self.arms)),
-        ):
-            twice = [name for index, name in enumerate(names) if name in names[:index]]
-            if twice:
-                raise ValueError(f"{what} must differ, but {twice[0]} stands there twice")
-        return self
+    @field_validator("methods", "models", "budgets", "arms")
+    @classmethod
+    def _rows_differ(cls, entries: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        names = [_named(entry) for entry in entries]
+        twice = [name for index, name in enumerate(names) if name in names[:index]]
+        if twice:
+            what = "methods' labels" if info.field_name == "methods" else info.field_name
+            raise ValueError(f"{what} must differ, but {twice[0]} stands there twice")
+        return entries
 
-    @model_validator(mode="after")
-    def _from_fresh_weights(self) -> Self:
-        if self.train.initial != "fresh":
+    @field_validator("train")
+    @classmethod
+    def _from_fresh_weights(cls, train: Recipe) -> Recipe:
+        if train.initial != "fresh":
             raise ValueError(
-                f"train.initial must be fresh, but is {self.train.initial}: "
+                f"train.initial must be fresh, but is {train.initial}: "
                 "the arm `ticket` begins with original weights"
             )
-        return self
+        return train
 
     def fine_tuning(self) -> Recipe:
         """Return the recipe of fine-tuning: constant, at a low learning rate.
@@ -140,6 +172,15 @@ class Comparison(Section):
         return self
 
 
+def _named(entry: Any) -> str:
+    """What a row or a column of tables is called."""
+    if isinstance(entry, ComparedMethod):
+        return entry.title
+    if isinstance(entry, ModelSection):
+        return f"{entry.name} {entry.arguments}" if entry.arguments else entry.name
+    return f"{entry:g}" if isinstance(entry, float) else str(entry)
+
+
 def load_comparison(path: str | os.PathLike[str]) -> Comparison:
     """Read a comparison.
 
@@ -160,14 +201,22 @@ def read_comparison(document: Document) -> tuple[Comparison | None, list[Mistake
     if document.broken:
         return None, mistakes
     value = copy.deepcopy(document.value)
+    whole = Part(document, (), value)
+    listed = whole.get("methods").value
+    entries = [
+        Part(document, ("methods", index), entry)
+        for index, entry in enumerate(listed if isinstance(listed, list) else [])
+    ]
+    for entry in entries:
+        mistakes += fill_in(entry)
     comparison: Comparison | None
     comparison, findings = validate(Comparison, value, "comparison")
     mistakes += [
         document.mistake(place, text) for place, text in findings if place not in document.spoiled
     ]
-    listed = value.get("methods") if isinstance(value, dict) else None
-    for index, entry in enumerate(listed if isinstance(listed, list) else []):
-        mistakes += _hyperparameters(Part(document, ("methods", index), entry))
+    for entry in entries:
+        mistakes += _hyperparameters(entry)
+    mistakes += _transfers(whole)
     if comparison is None or mistakes:
         return None, mistakes
     return comparison.came_from(document.text), mistakes
@@ -176,6 +225,26 @@ def read_comparison(document: Document) -> tuple[Comparison | None, list[Mistake
 def is_comparison(value: Any) -> bool:
     """Whether plain values are a comparison's rather than a study's."""
     return isinstance(value, dict) and "budgets" in value
+
+
+def _transfers(whole: Part) -> Iterator[Mistake]:
+    """Patterns that nobody asks for, and an arm that has none."""
+    arms, models = whole.get("arms"), whole.get("models").value
+    wanted = isinstance(arms.value, list) and "transferred" in arms.value
+    if "patterns" in whole.mapping() and not wanted:
+        yield whole.get("patterns").mistake(
+            "`patterns` says where the arm `transferred` has its patterns from, but that is not "
+            "among the arms"
+        )
+    elif wanted and "patterns" not in whole.mapping() and _one(models):
+        yield arms.mistake(
+            "the arm `transferred` takes patterns over from another network or other data: list "
+            "two models, or say `patterns: {model: ..., data: ...}`"
+        )
+
+
+def _one(models: Any) -> bool:
+    return isinstance(models, list) and len(models) == 1
 
 
 def _hyperparameters(entry: Part) -> list[Mistake]:
