@@ -123,7 +123,7 @@ def test_a_study_may_name_every_sampler_there_is() -> None:
 
 
 SECTIONS = {"Study": Study, "Search space": SearchSpace, "Comparison": Comparison}
-ELSEWHERE = {"Comparison": ("data", "train")}
+ELSEWHERE = {"Comparison": ("data", "train", "patterns.data")}
 """Keys of a section that are documented as the study's."""
 
 

@@ -1,6 +1,7 @@
 """``prunenas compare``: dense, fine-tuned, from scratch and controls, over several seeds."""
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,6 +78,10 @@ def compare(
         ),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite these files.")] = False,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Tell what is left to train and what it costs; train nothing."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Compare what methods find with controls, over several seeds.
@@ -92,7 +97,7 @@ def compare(
     only they are trained.
 
     \b
-    prunenas compare studies/compare.yaml
+    prunenas compare studies/compare.yaml --plan
     prunenas compare studies/compare.yaml --workers 2 --markdown results.md --out results.html
     prunenas compare quickstart --seeds 5
     """
@@ -102,6 +107,15 @@ def compare(
         if path is not None and path.exists() and not replace:
             raise typer.BadParameter(f"{path} is there already; --replace overwrites it")
     comparison, contenders = _asked(what, trials or [], seeds, storage)
+    if plan:
+        _plan(comparison, contenders, device, workers, cache, json)
+        return
+    again = ["prunenas", "compare", what]
+    again += [word for number in trials or [] for word in ("--trial", str(number))]
+    again += ["--seeds", str(seeds)] if seeds else []
+    again += ["--storage", address(storage)] if storage != STUDIES else []
+    again += ["--cache", str(cache)] if cache != CACHE else []
+    again += ["--workers", str(workers)] if workers > 1 else []
     watcher = Watcher(comparison.name)
     try:
         with watcher:
@@ -117,17 +131,11 @@ def compare(
                 warn=console.note,
             )
     except KeyboardInterrupt:
-        again = ["prunenas", "compare", what]
-        again += [word for number in trials or [] for word in ("--trial", str(number))]
-        again += ["--seeds", str(seeds)] if seeds else []
-        again += ["--storage", address(storage)] if storage != STUDIES else []
-        again += ["--cache", str(cache)] if cache != CACHE else []
-        again += ["--workers", str(workers)] if workers > 1 else []
         again += ["--markdown", str(markdown)] if markdown else []
         again += ["--out", str(out)] if out else []
         again += ["--replace"] if replace else []
         raise Interrupted(f"what is done is kept, go on with `{shlex.join(again)}`") from None
-    _write(comparison, parts, markdown, out)
+    _write(comparison, parts, markdown, out, shlex.join(again))
     if json:
         console.show_json(
             {
@@ -157,6 +165,7 @@ def _write(
     parts: "tuple[Compared, ...]",
     markdown: Path | None,
     page: Path | None,
+    command: str,
 ) -> None:
     from prunenas.cli import console
 
@@ -170,8 +179,44 @@ def _write(
         from prunenas.report import comparison_page
 
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(comparison_page(comparison, parts), encoding="utf-8")
+        page.write_text(comparison_page(comparison, parts, command=command), encoding="utf-8")
         console.note(f"{page}: {comparison.name} as a page")
+
+
+def _plan(
+    comparison: "Comparison",
+    contenders: "tuple[Contender, ...] | None",
+    device: str,
+    workers: int,
+    cache: Path,
+    json: bool,
+) -> None:
+    from prunenas.cli import console
+    from prunenas.evidence.comparison import plan
+
+    planned = plan(
+        comparison,
+        contenders=contenders,
+        device=device,
+        workers=workers,
+        folder=cache,
+        warn=console.note,
+    )
+    if json:
+        console.show_json(
+            [
+                {"model": part.model.name, "networks": part.total, "left": asdict(left)}
+                for part, left in planned
+            ]
+        )
+        return
+    for part, left in planned:
+        console.show(
+            f"{comparison.name}, {part.model.name}: {len(part.results)} of {part.total} done; "
+            f"{left.networks} trainings left cost as much as {left.dense_trainings:.1f} of the "
+            f"dense network, {left.multiply_adds:.2g} multiply-adds, besides what methods train "
+            "to find theirs"
+        )
 
 
 def _asked(

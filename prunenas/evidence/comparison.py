@@ -10,6 +10,7 @@ import torch
 from prunenas.errors import StudyError
 from prunenas.evidence.bench import Bench, CellDone, CellTask, Epoch, Laboratories, Watch
 from prunenas.evidence.cells import Cell, Contender, Outcome, cells
+from prunenas.evidence.cost import Cost, cost
 from prunenas.evidence.guidance import GuidedLaboratory
 from prunenas.evidence.patterns import Pattern
 from prunenas.evidence.pooled import Pooled, pooled
@@ -131,6 +132,33 @@ def compare(
         return tuple(
             _whole(comparison, part, own.laboratory(index)) for index, part in enumerate(parts)
         )
+
+
+def plan(
+    comparison: Comparison,
+    *,
+    contenders: tuple[Contender, ...] | None = None,
+    device: str = "auto",
+    workers: int = 1,
+    folder: Path,
+    warn: Callable[[str], None] = lambda text: None,
+) -> tuple[tuple[Compared, Cost], ...]:
+    """Return for each network what is done, and what is left to train; nothing is trained.
+
+    Args are those of `compare`, and so is what it raises.
+    """
+    threads = max(1, torch.get_num_threads() // workers)
+    bench = Bench(comparison, str(device_named(device)), threads, folder)
+    with _threads(threads):
+        own = bench.open(lambda epoch: None, warn)
+        planned = []
+        for index, model in enumerate(comparison.models):
+            laboratory = own.laboratory(index)
+            part = _part(comparison, laboratory, model, contenders or every_method(comparison))
+            left = [cell for cell in _cells(comparison, part) if cell not in part.results]
+            images = len(laboratory.data.train)
+            planned.append((part, cost(comparison, left, dense_flops=part.flops, images=images)))
+    return tuple(planned)
 
 
 def found_pattern(
