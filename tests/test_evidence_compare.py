@@ -109,6 +109,35 @@ def test_what_is_done_is_not_done_again(folder: Path) -> None:
     assert longer[0].results.items() >= first[0].results.items()
 
 
+def test_a_plan_trains_nothing_and_a_page_shows_what_was_trained(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    comparison = load_comparison(written(tmp_path))
+    options = ["compare", "tiny.yaml", "--device", "cpu", "--plan"]
+    assert main([*options, "--cache", "new"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    # Per seed: dense, uniform at half; magnitude: 1 of 2 epochs, two whole trainings, by zeros as
+    # dear as dense ones; the method that is a control: half an epoch fine-tuned, once from scratch.
+    assert "0 of 16 done; 14 trainings left cost as much as 9.5 of the dense network" in told
+    assert not list(Path("new").rglob("*.safetensors"))
+    compare(comparison, device="cpu", folder=folder)
+    assert main([*options, "--cache", str(folder), "--json"]) == 0
+    (planned,) = json.loads(capsys.readouterr().out)
+    assert planned["left"] == {"networks": 0, "dense_trainings": 0.0, "multiply_adds": 0.0}
+    done = ["compare", "tiny.yaml", "--device", "cpu", "--cache", str(folder)]
+    assert main([*done, "--out", "page.html"]) == 0
+    page = Path("page.html").read_text()
+    assert "everywhere" in page
+    assert f"prunenas compare tiny.yaml --cache {folder}" in page
+    capsys.readouterr()
+    assert main([*done, "--out", "page.html"]) == 2
+    assert "--replace" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_two_processes_come_to_the_same_figures(folder: Path, tmp_path: Path) -> None:
     comparison = load_comparison(written(folder))
