@@ -18,6 +18,7 @@ from prunenas.errors import SpecError
 from prunenas.evidence.cells import Contender, cells
 from prunenas.evidence.comparison import Told, compare
 from prunenas.methods import Dense
+from prunenas.methods.thinet import ThiNet
 from prunenas.spec import load_comparison
 from prunenas.training import evaluate
 
@@ -265,3 +266,38 @@ def test_an_interrupted_command_goes_on_and_more_seeds_train_what_is_missing(
     ]
     assert network["rows"][1]["figures"]["ticket"]["n"] == 3
     assert network["rows"][1]["pattern"]["spread"] > 0
+
+
+STREAMS = """\
+name: streams
+models: [{name: resnet20}]
+data: {name: digits, train_limit: 50}
+methods:
+  - {name: gibbs, with: {unit: filter, narrow: true}}
+  - {name: thinet}
+budgets: [0.5]
+train: {epochs: 1, batch_size: 25, lr: 0.05, augment: false}
+arms: [scratch_e, ticket]
+seeds: 2
+"""
+
+
+def test_a_cells_own_trouble_is_its_reason_and_ends_no_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comparison = load_comparison(written(tmp_path, STREAMS))
+
+    def exhausted(*args: object, **options: object) -> None:
+        raise MemoryError("no room")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ThiNet, "derive", exhausted)
+        (part,) = compare(comparison, device="cpu", folder=tmp_path / "c")
+    narrow, thinet = part.rows(comparison)
+    # Narrow, and with masks in the residual streams even so.
+    assert narrow.figures["scratch_e"].n == 2
+    assert "needs masks" in narrow.figures["ticket"].reasons[0]
+    assert thinet.figures["scratch_e"].reasons == ("MemoryError: no room",)
+    # That may be another day's: it is tried again.
+    (part,) = compare(comparison, device="cpu", folder=tmp_path / "c")
+    assert part.rows(comparison)[1].figures["scratch_e"].n == 2

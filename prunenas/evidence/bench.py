@@ -10,6 +10,7 @@ from prunenas.cache import Cache
 from prunenas.data import Data, load
 from prunenas.evidence.cells import Cell, Outcome
 from prunenas.evidence.guidance import GuidedLaboratory
+from prunenas.evidence.laboratory import reason
 from prunenas.search.workshop import trace_model
 from prunenas.spec import Comparison
 from prunenas.spec.study import ModelSection
@@ -130,7 +131,10 @@ class Laboratories:
         laboratory = self.laboratory(task.model)
         outcome = laboratory.outcome(task.cell)
         if task.cell.contender is not None:  # its pattern is told of, whatever the arms
-            laboratory.find(task.cell.contender, task.cell.seed)
+            try:
+                laboratory.find(task.cell.contender, task.cell.seed)
+            except Exception as error:
+                reason(error)  # its cells say why; what ends all is raised
         return CellDone(task, outcome)
 
     def _made(self, model: ModelSection, data: Data) -> GuidedLaboratory:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prunenas.architecture import Architecture, pack, unpack
 from prunenas.cache import Cache
-from prunenas.errors import BudgetError, TrainingError
+from prunenas.errors import PrunenasError
 from prunenas.evidence import laboratory, patterns
 from prunenas.evidence.cells import GUIDED, Cell, Contender, Outcome
 from prunenas.evidence.laboratory import Laboratory
@@ -59,7 +59,8 @@ class GuidedLaboratory(Laboratory):
 
         Raises:
             DataError: The data can't be read.
-            OSError: Nor can the file system be written.
+            Exception: What else is no law of prunenas', such as an exhausted memory or a full disk;
+                nothing is kept of it.
         """
         with self.cache.lock(FOUND, self._found_key(contender, seed)):
             found = self.finding(contender, seed)
@@ -67,10 +68,8 @@ class GuidedLaboratory(Laboratory):
                 cell = Cell("scratch_e", seed, contender.flops_ratio, contender)
                 try:
                     found = Found(super()._derived(cell, self._dense(seed)).architecture)
-                except TrainingError as error:
-                    found = Found(reason=error.reason)
-                except BudgetError as error:
-                    found = Found(reason=str(error))
+                except PrunenasError as error:
+                    found = Found(reason=laboratory.reason(error))
                 self._keep(contender, seed, found)
         return found
 

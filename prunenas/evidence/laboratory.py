@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from prunenas.architecture import Architecture, Space, build
 from prunenas.cache import Cache
 from prunenas.data import Data
-from prunenas.errors import BudgetError, TrainingError
+from prunenas.errors import DataError, PrunenasError, TrainingError, refuse_to_hide_ctrl_c
 from prunenas.evidence.cells import CONTROLS, Cell, Contender, Outcome
 from prunenas.methods import METHODS, Dense, Derivation
 from prunenas.spec.comparison import Arm
@@ -64,7 +64,7 @@ class Laboratory:
         """Work a cell out, or read what came of it.
 
         What can't be done (a budget that no widths meet, a method that leaves no weights, a
-        training that fails) is an outcome with its reason.
+        training that fails) is an outcome with its reason: a cell's own trouble ends no comparison.
 
         Raises:
             DataError: The data can't be read, which every other cell would meet too.
@@ -76,10 +76,10 @@ class Laboratory:
                 return found
             try:
                 outcome = self._work(cell)
-            except TrainingError as error:
-                outcome = Outcome(reason=error.reason)
-            except BudgetError as error:
-                outcome = Outcome(reason=str(error))
+            except Exception as error:
+                outcome = Outcome(reason=reason(error))
+                if not isinstance(error, PrunenasError):
+                    return outcome  # not kept: an exhausted memory may be another day's
             meta = {"about": f"{self.space.dense.source}: {cell}", "outcome": asdict(outcome)}
             self.cache.put(KIND, key, {}, meta)
         return outcome
@@ -98,7 +98,8 @@ class Laboratory:
                 return Outcome(reason="the method leaves no weights")
             job = self._fine_tuned(cell, architecture, weights)
         else:
-            if cell.arm == "ticket" and not architecture.masks:
+            narrow = architecture.widths != self.space.dense.widths
+            if cell.arm == "ticket" and (narrow or not architecture.masks):
                 return Outcome(reason="a ticket needs masks: narrow networks are new ones")
             job = self._scratch(cell, architecture, dense)
         shared = Trainings(self.cache).train(job, trial=0, report=self._telling(str(cell)))
@@ -207,6 +208,23 @@ class Laboratory:
     def _telling(self, what: str) -> Callable[[EpochMetrics], None] | None:
         report = self.report
         return None if report is None else lambda metrics: report(what, metrics)
+
+
+def reason(error: Exception) -> str:
+    """Return why a cell has no figure, in one line.
+
+    Raises:
+        DataError, OSError: The error itself, where every other cell would meet it too; and an
+            interrupt that it hides.
+    """
+    if isinstance(error, (DataError, OSError)):
+        raise error
+    if isinstance(error, TrainingError):
+        return error.reason
+    if isinstance(error, PrunenasError):
+        return str(error)
+    refuse_to_hide_ctrl_c(error)
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 @cache
