@@ -287,11 +287,11 @@ def rule(name: str, table: Table) -> Stopper:
 
     def stops(share: float, seen: Sequence[float], history: Sequence[Trial]) -> bool:
         others = tuple(
-            Curve(round(trial.share * dense), epochs, trial.curve)
+            Curve((round(trial.share * dense),), epochs, trial.curve)
             for trial in history
             if trial.curve and not trial.reused
         )
-        return Rule(name, others, noise).stops(Curve(round(share * dense), epochs, tuple(seen)))
+        return Rule(name, others, noise).stops(Curve((round(share * dense),), epochs, tuple(seen)))
 
     return stops
 

@@ -44,6 +44,25 @@ def png(figure: "Figure") -> bytes:
     return target.getvalue()
 
 
+def drawn(figure: "Figure", file_format: str) -> bytes:
+    """The figure as another format of matplotlib's, such as ``svg``."""
+    target = io.BytesIO()
+    figure.savefig(target, format=file_format, metadata={"Date": None})
+    return target.getvalue()
+
+
+def scale(number: float) -> tuple[float, str]:
+    """The unit that a number reads best in, and its letter.
+
+    >>> scale(313_201_664)
+    (1000000.0, 'M')
+    """
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return size, unit
+    return 1.0, "single"
+
+
 def styles(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """A marker and a colour for each method, by the alphabet: the same in every picture."""
     names = sorted({record["method"] for record in records} - {BASELINE})
