@@ -51,8 +51,8 @@ def ranking(view: "StudyView", *, title: str | None = None) -> Table:
         )
     result.add_section()
     dense = ("–  ", units.accuracy(view.dense_accuracy), units.count(view.dense_flops))
-    whole = (units.share(1.0),) if masked else ()
-    whole += (units.milliseconds(view.dense_latency_ms),) if timed else ()
+    whole = [units.share(1.0)] if masked else []
+    whole += [units.milliseconds(view.dense_latency_ms)] if timed else []
     rest = (units.share(1.0), units.count(view.dense_params), *whole, "dense network", "–")
     result.add_row(*(Text(cell, "dim") for cell in (*dense, *rest)))
     return result

@@ -171,8 +171,7 @@ class Objective(Section):
             raise ValueError("either `minimize: flops` or flops_ratio must be given, but both are")
         if not self.costs and self.budget is None and self.latency_ms is None:
             raise ValueError(
-                "either `minimize: flops` or flops_ratio must be given, but neither is: nor is "
-                "`minimize: latency_ms` or latency_ms"
+                "one of minimize, flops_ratio and latency_ms must be given, but none is"
             )
         return self
 
