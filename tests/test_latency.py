@@ -3,6 +3,7 @@
 import threading
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 import torch
@@ -131,7 +132,7 @@ def test_passes_are_dealt_over_blocks_in_turn(monkeypatch: pytest.MonkeyPatch) -
         assert each.fastest == pytest.approx(1)
         assert each.spread == (pytest.approx(1), pytest.approx(14.5))
         assert Latency.from_dict(each.to_dict()) == each
-    assert "".join(taken).startswith("aaaabbbbaaabbbaabb")
+    assert "".join(taken).startswith("aaaabbbbbbbaaaaabb")
     assert told == [(block, 10) for block in range(1, 11)]
 
 
@@ -158,7 +159,7 @@ def test_activations_of_an_architecture_are_those_of_its_network() -> None:
     space = trace("lenet5", input_shape=(1, 28, 28))
     network = build(space.dense, seed=1)
     assert activations_of(space.dense) == peak_activations(network, (1, 28, 28))
-    half = space.architecture(space.widths(0.5))
+    half = space.architecture(0.5)
     assert activations_of(half) < activations_of(space.dense)
 
 
@@ -166,10 +167,24 @@ def test_activations_of_an_architecture_are_those_of_its_network() -> None:
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
 @pytest.mark.parametrize(("name", "shape"), [("vgg_mini", (1, 28, 28)), ("resnet20", (3, 32, 32))])
 def test_figures_repeat_within_their_stated_spread(
-    name: str, shape: tuple[int, ...], runtime: str
+    name: str,
+    shape: tuple[int, ...],
+    runtime: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Five runs on whatever machine this is, with whatever else it does."""
     network = build(trace(name, input_shape=shape).dense, seed=0)
+    written = tmp_path / "model.onnx"
+    export = timing.write_format
+
+    def once(form: str, path: Path, *rest: Any) -> None:
+        """An export takes longer than all passes, and is the same for all runs."""
+        if not written.exists():
+            export(form, written, *rest)
+        path.write_bytes(written.read_bytes())
+
+    monkeypatch.setattr(timing, "write_format", once)
     runs = [measure(network, shape, Protocol(runtime=runtime)) for _ in range(5)]
     middle = median(run.median for run in runs)
     for run in runs:
@@ -183,7 +198,7 @@ def test_figures_repeat_within_their_stated_spread(
     [
         ("vgg_mini", (1, 28, 28)),
         ("resnet20", (3, 32, 32)),
-        ("torchvision/mobilenet_v2", (3, 32, 32)),
+        ("densenet40", (3, 32, 32)),
     ],
 )
 def test_a_network_twice_as_wide_is_not_faster(name: str, shape: tuple[int, ...]) -> None:

@@ -147,3 +147,8 @@ def test_any_number_of_candidates_is_drawn(number: int, error: float | None) -> 
     rows += [{**row, "mean": None, "standard_error": None} for row in candidates((0.5, 0.5))]
     curse = {"mean": 0.01, "standard_error": error, "n": number}
     assert pixels(repeats_picture(rows, curse if number else None)).shape[1] == 744
+
+
+def _latency(median: float) -> dict[str, Any]:
+    protocol = {"runtime": "torch", "device": "cpu", "threads": 1, "batch": 1, "rounds": 50}
+    return {"median": median, "low": 0.9 * median, "high": 1.2 * median, "protocol": protocol}

@@ -177,10 +177,13 @@ def _results(rows: "Sequence[Named]", protocol: "Protocol") -> list[dict[str, An
     from prunenas.latency.gauge import bare
 
     shapes = [bare(row.architecture) for row in rows]
-    networks = [(build(each, seed=0, trust=True), each.input_shape) for each in shapes]
-    peaks = [peak_activations(*network) for network in networks]
+    different = list(dict.fromkeys(shapes))  # equal networks get one figure
+    networks = [(build(each, seed=0, trust=True), each.input_shape) for each in different]
+    memory = dict(zip(different, (peak_activations(*each) for each in networks), strict=True))
     with _progress(str(protocol)) as tell:
-        found: list[Latency] = measure_all(networks, protocol, tell=tell)
+        times = dict(zip(different, measure_all(networks, protocol, tell=tell), strict=True))
+    peaks = [memory[each] for each in shapes]
+    found: list[Latency] = [times[each] for each in shapes]
     return [
         {
             "name": row.name,

@@ -52,7 +52,7 @@ class Protocol:
         device: ``"cpu"`` or ``"cuda"``.
         threads: Of the CPU; 1 disturbs and is disturbed least.
         batch: Inputs at a time.
-        warmup: Passes before any is counted; of each later block a tenth of them, one at least
+        warmup: Passes before any is counted; of each later block a fifth of them, one at least
             unless it is 0.
         rounds: Passes that are counted, 4 or more; dealt over ten blocks.
         runtime: ``"torch"``, in inference mode; or ``"onnxruntime"``, on the CPU.
@@ -169,9 +169,11 @@ def measure_all(
         began = time.monotonic()
         for index, count in enumerate(blocks):
             time.sleep(max(0.0, began + _PAUSE * chosen.rounds * index - time.monotonic()))
-            warmup = -(-chosen.warmup // 10) if index else chosen.warmup
-            for number, pass_once in enumerate(passes):
-                times[number].append(_block(pass_once, chosen.clock, warmup, count))
+            warmup = -(-chosen.warmup // 5) if index else chosen.warmup
+            for turn in range(len(passes)):
+                # Who comes first finds the machine as the pause has left it: another one each time.
+                number = (turn + index) % len(passes)
+                times[number].append(_block(passes[number], chosen.clock, warmup, count))
             if tell is not None:
                 tell(index + 1, len(blocks))
     return [_summary(each, chosen) for each in times]
