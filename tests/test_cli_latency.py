@@ -17,9 +17,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CI", "1")
 
@@ -31,7 +29,7 @@ def run(
     return command
 
 
-def test_a_model_beside_itself_with_another_input(run: Run) -> None:
+def test_a_model_beside_itself_and_another(run: Run) -> None:
     code, out, err = run("latency", "lenet5", "lenet5", "vgg_mini", *FEW, "--json")
     assert (code, err) == (0, "")
     first, second, other = json.loads(out)
