@@ -219,7 +219,7 @@ class Studied:
             broken = violation(record, self._candidate.flops, least, dense)
             self._trial.storage.set_trial_system_attr(self._trial._trial_id, CONSTRAINTS, [broken])
         self._trial.set_user_attr("record", record.to_dict())
-        told = verdict(record, self._records, ("maximize", "minimize"), 0)
+        told = verdict(record, self._records, ("flops",), 0)
         self._study.tell(self._trial, told.values, state=told.state)
         self._records.append(record)
 

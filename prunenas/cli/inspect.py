@@ -102,11 +102,11 @@ def inspect(
         console.show(*report(parts, architecture, about))
 
 
-def refuse_options(shape: str | None, settings: list[str] | None) -> None:
+def refuse_options(shape: str | None, settings: list[str] | None, what: str = "an export") -> None:
     """Refuse ``--input`` and ``--set`` where what is named says both itself."""
     for name, value in (("--input", shape), ("--set", settings)):
         if value:
-            raise typer.BadParameter("an export or a study says it itself", param_hint=f"'{name}'")
+            raise typer.BadParameter(f"{what} says it itself", param_hint=f"'{name}'")
 
 
 def of_a_paper(

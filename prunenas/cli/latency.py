@@ -86,7 +86,7 @@ def latency(
     trust: Trust = False,
     json: Json = False,
 ) -> None:
-    """Measure how long networks take for a batch, and compare that with their FLOPs.
+    """Measure how long networks take, beside their FLOPs.
 
     Of all networks in turn, in ten blocks with pauses between them, so that whatever else the
     machine does meets all alike. The figure is the median of the passes; beside it quartiles, and

@@ -65,7 +65,7 @@ def networks_of(
         view = _study(what, storage)
         if view is None:
             raise SourceError(f"{error}; nor is it an architecture, an export or a study") from None
-        refuse_options(shape, list(settings))
+        refuse_options(shape, list(settings), "a study")
         return _of_a_study(view, trials)
     return [Named(what, traced(what, shape, list(settings)).dense, "model")]
 
