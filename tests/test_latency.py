@@ -130,7 +130,7 @@ def test_passes_are_dealt_over_blocks_in_turn(monkeypatch: pytest.MonkeyPatch) -
         assert (each.low, each.high) == (pytest.approx(4.5), pytest.approx(11.5))
         assert each.between == (pytest.approx(1), pytest.approx(14.5))
         assert each.fastest == pytest.approx(1)
-        assert each.spread == (pytest.approx(1), pytest.approx(14.5))
+        assert each.spread == (pytest.approx(1), pytest.approx(15))
         assert Latency.from_dict(each.to_dict()) == each
     assert "".join(taken).startswith("aaaabbbbbbbaaaaabb")
     assert told == [(block, 10) for block in range(1, 11)]

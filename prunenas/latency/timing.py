@@ -110,9 +110,11 @@ class Latency:
 
     @property
     def spread(self) -> tuple[float, float]:
-        """What another measurement's spread shares with this one: from the fastest pass to the
-        third quartile, or to the slowest block's median where that is more."""
-        return self.fastest, max(self.high, self.between[1])
+        """Where another measurement's median is to be expected: from the fastest pass to as far
+        above the median, to the third quartile, or to the slowest block's median, whichever is
+        most."""
+        as_far = 2 * self.median - self.fastest
+        return self.fastest, max(as_far, self.high, self.between[1])
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
