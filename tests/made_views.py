@@ -67,7 +67,7 @@ def view(records: list[Record], **changes: Any) -> StudyView:
         "trials_total": len(records),
         "records": tuple(records),
         "counts": {"complete": len(records)},
-        "front": tuple(front_of(records, ("maximize", "minimize"))),
+        "front": tuple(front_of(records, ("flops",))),
         "dense_flops": DENSE,
         "dense_params": 50_000,
         "dense_accuracy": 0.93,

@@ -219,7 +219,7 @@ class Studied:
             broken = violation(record, self._candidate.flops, least, dense)
             self._trial.storage.set_trial_system_attr(self._trial._trial_id, CONSTRAINTS, [broken])
         self._trial.set_user_attr("record", record.to_dict())
-        told = verdict(record, self._records, ("maximize", "minimize"), 0)
+        told = verdict(record, self._records, ("flops",), 0)
         self._study.tell(self._trial, told.values, state=told.state)
         self._records.append(record)
 
@@ -287,11 +287,11 @@ def rule(name: str, table: Table) -> Stopper:
 
     def stops(share: float, seen: Sequence[float], history: Sequence[Trial]) -> bool:
         others = tuple(
-            Curve(round(trial.share * dense), epochs, trial.curve)
+            Curve((round(trial.share * dense),), epochs, trial.curve)
             for trial in history
             if trial.curve and not trial.reused
         )
-        return Rule(name, others, noise).stops(Curve(round(share * dense), epochs, tuple(seen)))
+        return Rule(name, others, noise).stops(Curve((round(share * dense),), epochs, tuple(seen)))
 
     return stops
 

@@ -44,7 +44,7 @@ ONLY_IN = {
     "matplotlib": {"pictures"},
     "mlflow": {"tracking"},
     "safetensors": {"cache", "export"},
-    "filelock": {"cache", "search"},
+    "filelock": {"cache", "latency", "search"},
     "pydantic": {"training", "methods", "spec"},
     "yaml": {"architectures", "spec", "tracking", "export"},
     "sklearn": {"data", "methods"},

@@ -11,7 +11,13 @@ import synthetic
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from prunenas.pictures import densities_picture, front_picture, repeats_picture, widths_picture
+from prunenas.pictures import (
+    densities_picture,
+    front_picture,
+    latency_picture,
+    repeats_picture,
+    widths_picture,
+)
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
 
@@ -147,3 +153,35 @@ def test_any_number_of_candidates_is_drawn(number: int, error: float | None) -> 
     rows += [{**row, "mean": None, "standard_error": None} for row in candidates((0.5, 0.5))]
     curse = {"mean": 0.01, "standard_error": error, "n": number}
     assert pixels(repeats_picture(rows, curse if number else None)).shape[1] == 744
+
+
+def timed(number: int, share: float, median: float, **changes: Any) -> dict[str, Any]:
+    protocol = {"runtime": "torch", "device": "cpu", "threads": 1, "batch": 1, "rounds": 50}
+    told = {"median": median, "low": median, "high": median, "protocol": protocol}
+    record = synthetic.record(number, 0.9, share)
+    return {**record, "digest": f"{number:016x}", "latency": told, **changes}
+
+
+def test_latencies_stand_on_the_line_of_their_flops() -> None:
+    """Three architectures as fast as their FLOPs promise: their marks are evenly spaced."""
+    records = [timed(n, share, 4 * share) for n, share in enumerate((0.2, 0.5, 0.8))]
+    picture = latency_picture(records, {**synthetic.DENSE, "latency_ms": 4.0})
+    blue = having(picture, BLUE)
+    blue = blue[: blue.shape[0] * 4 // 5]  # without the legend
+    for axis, whole in ((0, 0.9 * blue.shape[1]), (1, None)):
+        places = np.flatnonzero(blue.any(axis=axis))
+        marks = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
+        centres = [mark.mean() for mark in marks]
+        assert len(centres) == 3
+        assert (centres[2] - centres[1]) == pytest.approx(centres[1] - centres[0], abs=2)
+        if whole is not None:
+            assert (centres[2] - centres[0]) / 0.6 == pytest.approx(whole, rel=0.1)
+
+
+def test_equal_architectures_and_those_without_a_latency_are_drawn_once_or_not() -> None:
+    one = [timed(0, 0.5, 2.0)]
+    more = [*one, timed(1, 0.5, 2.0, digest=one[0]["digest"]), timed(2, 0.7, 3.0, latency=None)]
+    dense = {**synthetic.DENSE, "latency_ms": 4.0}
+    assert latency_picture(more, dense) == latency_picture(one, dense)
+    assert latency_picture([], synthetic.DENSE).startswith(b"\x89PNG")
+    assert latency_picture(one, dense, kind="svg").startswith(b"<?xml")

@@ -20,7 +20,7 @@ from prunenas.search.repeats import (
 )
 from prunenas.trial import Record
 
-BOTH, ONE = ("maximize", "minimize"), ("maximize",)
+BOTH, ONE = ("flops",), ()
 
 
 def repeat(seed: int, accuracy: float | None, reason: str | None = None) -> Repeat:

@@ -11,53 +11,53 @@ from prunenas.search.stoppers import epoch_at
 RUNGS = (1 / 9, 3 / 9, 1.0)
 
 
-def paused(number: int, accuracy: float, flops: int = 10, rung: int = 0) -> Standing:
+def paused(number: int, accuracy: float, rung: int = 0) -> Standing:
     """A trial that waits at a rung; its accuracies grow by a tenth from rung to rung."""
     jobs = tuple((number + 100 * r, r) for r in range(rung + 1))
     reached = tuple(accuracy + r / 10 for r in range(rung + 1))
-    return Standing(number, False, jobs, False, flops, reached)
+    return Standing(number, False, jobs, False, (), reached)
 
 
 def test_without_fidelity_trials_are_begun_until_there_are_enough() -> None:
-    schedule = Schedule(3, (1.0,), by_cost=True)
-    done = [Standing(n, False, ((n, 0),), False, 10, (0.5,)) for n in range(3)]
+    schedule = Schedule(3, (1.0,))
+    done = [Standing(n, False, ((n, 0),), False, (), (0.5,)) for n in range(3)]
     assert [schedule.next(done[:n]) for n in range(3)] == [Next(None, 0, n) for n in range(3)]
     assert schedule.next(done) is None
 
 
 def test_a_third_goes_on_the_best_first() -> None:
-    schedule = Schedule(6, RUNGS, by_cost=False)
+    schedule = Schedule(6, RUNGS)
     standings = [paused(0, 0.5), paused(1, 0.9)]
     assert schedule.next(standings) == Next(None, 0, 2)  # a third of two is none
     standings.append(paused(2, 0.7))
     assert schedule.next(standings) == Next(1, 1, 3)
-    standings[1] = Standing(1, False, ((1, 0), (3, 1)), True, 10, (0.9,))
+    standings[1] = Standing(1, False, ((1, 0), (3, 1)), True, (), (0.9,))
     assert schedule.next(standings) == Next(None, 0, 4)
     standings += [paused(n, 0.1) for n in (4, 5, 6)]
     assert schedule.next(standings) == Next(2, 1, 7)
 
 
 def test_the_highest_rung_comes_first() -> None:
-    schedule = Schedule(9, RUNGS, by_cost=False)
+    schedule = Schedule(9, RUNGS)
     standings = [paused(n, 0.5 + n / 100, rung=1) for n in range(3)]
     standings += [paused(3, 0.99)]
     assert schedule.next(standings) == Next(2, 2, 103)
 
 
 def test_of_a_small_study_one_trial_arrives() -> None:
-    schedule = Schedule(2, RUNGS, by_cost=False)
+    schedule = Schedule(2, RUNGS)
     standings = [paused(0, 0.5), paused(1, 0.9)]
     assert schedule.next(standings) == Next(1, 1, 2)
-    standings[1] = Standing(1, False, ((1, 0), (2, 1)), True, 10, (0.9,))
+    standings[1] = Standing(1, False, ((1, 0), (2, 1)), True, (), (0.9,))
     assert schedule.next(standings) is None  # wait for it
-    standings[1] = Standing(1, False, ((1, 0), (2, 1)), False, 10, (0.9, 0.95))
+    standings[1] = Standing(1, False, ((1, 0), (2, 1)), False, (), (0.9, 0.95))
     assert schedule.next(standings) == Next(1, 2, 3)
-    standings[1] = Standing(1, False, ((1, 0), (2, 1), (3, 2)), False, 10, (0.9, 0.95, 0.97))
+    standings[1] = Standing(1, False, ((1, 0), (2, 1), (3, 2)), False, (), (0.9, 0.95, 0.97))
     assert schedule.next(standings) is None
 
 
 def test_what_failed_is_in_nobodys_way() -> None:
-    schedule = Schedule(3, RUNGS, by_cost=False)
+    schedule = Schedule(3, RUNGS)
     failed = Standing(2, False, ((2, 0),), False)
     assert schedule.next([paused(0, 0.5), paused(1, 0.9), failed]) == Next(1, 1, 3)
 
@@ -115,7 +115,7 @@ class Crew:
             old = self.trials[decided.trial]
             jobs = (*old.jobs, (decided.job, decided.rung))
             self.trials[old.number] = Standing(
-                old.number, False, jobs, True, old.flops, old.accuracies
+                old.number, False, jobs, True, old.costs, old.accuracies
             )
 
     def end(self, trial: Standing) -> None:
@@ -124,12 +124,14 @@ class Crew:
         rung = trial.jobs[-1][1]
         fails_at = fate.choice([0, 1, 2, 9, 9, 9, 9, 9])  # keeps what it reached before
         reached = tuple(base + gain * r for r in range(min(fails_at, rung + 1)))
-        self.trials[trial.number] = Standing(trial.number, False, trial.jobs, False, flops, reached)
+        self.trials[trial.number] = Standing(
+            trial.number, False, trial.jobs, False, (flops,), reached
+        )
 
 
 @pytest.mark.parametrize("rungs", [(1.0,), RUNGS])
 def test_any_number_of_workers_decides_the_same(rungs: tuple[float, ...]) -> None:
-    schedule = Schedule(40, rungs, by_cost=True, window=WINDOW)
+    schedule = Schedule(40, rungs, window=WINDOW)
     first = Crew(schedule, 1, 0).run()
     assert sum(decided.trial is None for decided, _ in first) == 40
     for workers, seed in itertools.product((2, 5, WINDOW, 20), range(4)):
@@ -137,7 +139,7 @@ def test_any_number_of_workers_decides_the_same(rungs: tuple[float, ...]) -> Non
 
 
 def test_every_share_of_a_rung_arrives_in_the_end() -> None:
-    crew = Crew(Schedule(81, RUNGS, by_cost=True), 4, 1)
+    crew = Crew(Schedule(81, RUNGS), 4, 1)
     crew.run()
     # Late comers displace earlier choices: asynchronous halving promotes some more than a third.
     for rung in (0, 1):

@@ -226,7 +226,7 @@ def infeasible_at_last(name: str, trials: int, asked_by: Study, space: Space) ->
         record = Record(**values)
         broken = violation(record, int(asked * dense), least, dense)
         trial.storage.set_trial_system_attr(trial._trial_id, CONSTRAINTS, [broken])
-        told = verdict(record, records, ("maximize", "minimize"), least)
+        told = verdict(record, records, ("flops",), least)
         study.tell(trial, told.values, state=told.state)
         records.append(record)
     return sum(record.state == "infeasible" for record in records[-12:])

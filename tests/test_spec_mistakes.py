@@ -69,7 +69,7 @@ def ratio(text: str) -> str:
          "'scratch_e'?). Known: scratch_b, scratch_e"),
         # keys
         (2, "modle: {name: vgg_mini}", "unknown study key 'modle' (did you mean 'model'?). Known: "
-         "data, methods, model, name, objective, search, train"),
+         "data, latency, methods, model, name, objective, search, train"),
         (3, "data: {name: digits, validaton: 0.3}", "unknown data key 'validaton' (did you mean "
          f"'validation'?). Known: {DATA}"),
         (7, "train: {epoch: 1}", f"unknown train key 'epoch' (did you mean 'epochs'?). "
@@ -156,8 +156,23 @@ def ratio(text: str) -> str:
          "hold, but it is 0"),
         (6, "objective: {maximize: accuracy, flops_ratio: 1.01}", "`objective.flops_ratio <= 1` "
          "must hold, but it is 1.01"),
-        (6, "objective: {maximize: accuracy}", "objective: either `minimize: flops` or flops_ratio "
-         "must be given, but neither is"),
+        (6, "objective: {maximize: accuracy}", "objective: one of minimize, flops_ratio and "
+         "latency_ms must be given, but none is"),
+        (6, "objective: {maximize: accuracy, minimize: loss}", "unknown minimize 'loss' (did you "
+         "mean 'flops'?). Known: flops, latency_ms"),
+        (6, "objective: {maximize: accuracy, minimize: [flops, flops]}", "a cost may be minimized "
+         "once, but flops is listed twice"),
+        (6, "objective: {maximize: accuracy, minimize: []}", "objective.minimize must name a cost, "
+         "but the list is empty"),
+        (6, "objective: {maximize: accuracy, minimize: 3}", "objective.minimize must be a cost or "
+         "a list, but is 3"),
+        (6, "objective: {maximize: accuracy, minimize: [flops, latency_ms], flops_ratio: 0.5}",
+         "objective: either `minimize: flops` or flops_ratio must be given, but both are"),
+        (6, "objective: {maximize: accuracy, minimize: latency_ms, flops_ratio: [0.1, 0.5]}",
+         "objective: a range of FLOPs (flops_ratio: [0.1, 0.5]) goes with `minimize: flops`; a "
+         "budget is one number"),
+        (6, "objective: {maximize: accuracy, minimize: flops, latency_ms: 0}",
+         "`objective.latency_ms > 0` must hold, but it is 0"),
         (6, "objective: {maximize: accuracy, minimize: flops, flops_ratio: 0.5}", "objective: "
          "either `minimize: flops` or flops_ratio must be given, but both are"),
         (6, "objective: {maximize: accuracy, flops_ratio: half}", "objective.flops_ratio must be a "

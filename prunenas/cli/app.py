@@ -14,6 +14,7 @@ from prunenas.cli.compare import compare
 from prunenas.cli.export import export
 from prunenas.cli.guide import guide
 from prunenas.cli.inspect import inspect
+from prunenas.cli.latency import latency
 from prunenas.cli.patterns import patterns
 from prunenas.cli.report import report
 from prunenas.cli.run import run
@@ -76,7 +77,7 @@ def prunenas(
 
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Studies": {"run": run, "check": check, "status": status, "best": best, "cache": cache},
-    "Evidence": {"compare": compare, "report": report, "guide": guide},
+    "Evidence": {"compare": compare, "latency": latency, "report": report, "guide": guide},
     "Architectures": {
         "export": export,
         "train": train,

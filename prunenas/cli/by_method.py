@@ -46,9 +46,11 @@ def comparison(view: StudyView, methods: Sequence[MethodFigures]) -> Table:
 
 def lines(view: StudyView, methods: Sequence[MethodFigures]) -> list[Text]:
     """How to read the comparison, and what it can't say."""
-    if len(view.directions) > 1:
+    if view.costs:
+        space = "the square of" if len(view.costs) == 1 else "the cube of"
+        costs = " and ".join({"flops": "FLOPs", "latency_ms": "latency"}[c] for c in view.costs)
         told = [
-            "hypervolume: share of the square of FLOPs (none to dense) and accuracy (0 to 1) that "
+            f"hypervolume: share of {space} {costs} (none to dense) and accuracy (0 to 1) that "
             "a method's different architectures cover; more of them cover more"
         ]
     else:

@@ -71,7 +71,7 @@ def inspect(
     space: Space | None
     told: dict[str, Any] = {"export": None, "architecture": None}
     if (Path(network) / CONFIG_FILE).exists() or Path(network).is_dir():
-        _refuse_options(shape, settings)
+        refuse_options(shape, settings)
         config = read_config(network)
         architecture, about, told["export"] = config.architecture, _about(config), _export(config)
         if needs_trust(architecture.source) and not trust:
@@ -86,7 +86,7 @@ def inspect(
                 input_shape=architecture.input_shape,
             )
     elif network in architectures.names():
-        space, architecture, about = _of_a_paper(network, shape, settings or [])
+        space, architecture, about = of_a_paper(network, shape, settings or [])
         told["architecture"] = network
     else:
         space, about = traced(network, shape, settings or []), About()
@@ -102,15 +102,17 @@ def inspect(
         console.show(*report(parts, architecture, about))
 
 
-def _refuse_options(shape: str | None, settings: list[str] | None) -> None:
+def refuse_options(shape: str | None, settings: list[str] | None, what: str = "an export") -> None:
+    """Refuse ``--input`` and ``--set`` where what is named says both itself."""
     for name, value in (("--input", shape), ("--set", settings)):
         if value:
-            raise typer.BadParameter("an export says it itself", param_hint=f"'{name}'")
+            raise typer.BadParameter(f"{what} says it itself", param_hint=f"'{name}'")
 
 
-def _of_a_paper(
+def of_a_paper(
     name: str, shape: str | None, settings: list[str]
 ) -> tuple["Space", "Architecture", "About"]:
+    """Return a paper's architecture in its dense network's space, and what is said of it."""
     from prunenas import architectures
     from prunenas.cli.groups import About
 

@@ -132,6 +132,8 @@ def outcome(record: Record) -> str:
         words.append(f"accuracy {units.accuracy(record.accuracy)}")
     if record.flops_ratio is not None:
         words.append(f"{units.share(record.flops_ratio)} of dense FLOPs")
+    if record.latency_ms is not None:
+        words.append(f"latency {units.milliseconds(record.latency_ms)}")
     words.append(units.duration(record.seconds))
     if record.reused:
         words.append(f"training of {record.reused}")

@@ -21,6 +21,7 @@ def ranking(view: "StudyView", *, title: str | None = None) -> Table:
     Beside it stands the score of the search, which chose them; ``*`` marks the front by means.
     """
     masked = tables.has_masks(each.record for each in view.ranking)
+    timed = tables.has_latency(each.record for each in view.ranking)
     result = tables.table(
         ("fresh seeds", "right"),
         ("search", "right"),
@@ -28,11 +29,12 @@ def ranking(view: "StudyView", *, title: str | None = None) -> Table:
         ("of dense", "right"),
         ("params", "right"),
         *([("density", "right")] if masked else []),
+        *([("latency", "right")] if timed else []),
         "method",
         ("trial", "right"),
         title=title,
     )
-    front = {each.record.number for each in final_front(view.ranking, view.directions)}
+    front = {each.record.number for each in final_front(view.ranking, view.costs)}
     for each in view.ranking:
         record = each.record
         mark = " *" if record.number in front else "  "
@@ -43,12 +45,14 @@ def ranking(view: "StudyView", *, title: str | None = None) -> Table:
             units.share(record.flops_ratio),
             units.count(record.params),
             *([tables.density(record)] if masked else []),
+            *([units.milliseconds(record.latency_ms)] if timed else []),
             record.method,
             str(record.number),
         )
     result.add_section()
     dense = ("–  ", units.accuracy(view.dense_accuracy), units.count(view.dense_flops))
-    whole = (units.share(1.0),) if masked else ()
+    whole = [units.share(1.0)] if masked else []
+    whole += [units.milliseconds(view.dense_latency_ms)] if timed else []
     rest = (units.share(1.0), units.count(view.dense_params), *whole, "dense network", "–")
     result.add_row(*(Text(cell, "dim") for cell in (*dense, *rest)))
     return result

@@ -51,8 +51,9 @@ def status(
 def best(study: StudyName, storage: Storage = STUDIES, json: Json = False) -> None:
     """Show a study's front: the architectures no other one beats.
 
-    On the front no other architecture has both a higher accuracy and fewer FLOPs. Accuracy is the
-    share of the validation split that is classified rightly.
+    On the front no other architecture is better in all that the study has for objectives: a higher
+    accuracy, fewer FLOPs, a lower latency. Accuracy is the share of the validation split that is
+    classified rightly.
 
     Where the study has repeats, candidates stand by the mean accuracy of fresh seeds, which had no
     part in the choice; beside it the search's own score, and how much that flattered them.
@@ -126,6 +127,7 @@ def summary(view: "StudyView") -> dict[str, Any]:
             "flops": view.dense_flops,
             "params": view.dense_params,
             "accuracy": view.dense_accuracy,
+            "latency": view.dense_latency,
             "widths": dict(view.dense_widths),
         },
     }

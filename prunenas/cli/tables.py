@@ -12,6 +12,7 @@ from rich.text import Text
 from prunenas.architecture import density_of
 from prunenas.cli import units
 from prunenas.search.view import StudyView
+from prunenas.spec.objective import costs_of
 from prunenas.trial import Record
 
 BAR_WIDTH = 10  # columns
@@ -62,19 +63,24 @@ def objective(terms: Mapping[str, Any]) -> str:
     'accuracy ↑ at 50.0 % of dense FLOPs'
     >>> objective({"maximize": "accuracy", "minimize": "flops", "flops_ratio": [0.1, 0.5]})
     'accuracy ↑ FLOPs ↓ between 10.0 % and 50.0 % of dense FLOPs'
+    >>> objective({"maximize": "accuracy", "minimize": ["flops", "latency_ms"]})
+    'accuracy ↑ FLOPs ↓ latency ↓'
+    >>> objective({"maximize": "accuracy", "flops_ratio": 0.5, "latency_ms": 2.5})
+    'accuracy ↑ at 50.0 % of dense FLOPs within 2.50 ms'
     """
     words = [f"{_OBJECTIVES.get(terms['maximize'], terms['maximize'])} ↑"]
-    if terms.get("minimize"):
-        words.append(f"{_OBJECTIVES.get(terms['minimize'], terms['minimize'])} ↓")
+    words += [f"{_OBJECTIVES[cost]} ↓" for cost in costs_of(terms.get("minimize"))]
     if isinstance(terms.get("flops_ratio"), list | tuple):
         low, high = map(units.share, terms["flops_ratio"])
         words.append(f"between {low} and {high} of dense FLOPs")
     elif terms.get("flops_ratio") is not None:
         words.append(f"at {units.share(terms['flops_ratio'])} of dense FLOPs")
+    if terms.get("latency_ms") is not None:
+        words.append(f"within {units.milliseconds(terms['latency_ms'])}")
     return " ".join(words)
 
 
-_OBJECTIVES = {"flops": "FLOPs"}
+_OBJECTIVES = {"flops": "FLOPs", "latency_ms": "latency"}
 
 
 def states(counts: Mapping[str, int]) -> Text:
@@ -94,7 +100,7 @@ def front(
     """Return the front, most accurate first, in at most ``limit`` rows."""
     rows = sorted(records, key=lambda record: (-(record.accuracy or 0.0), record.flops or 0))
     shown = rows if limit is None else rows[:limit]
-    masked = has_masks(records)
+    masked, timed = has_masks(records), has_latency(records)
     result = table(
         ("accuracy", "right"),
         ("FLOPs", "right"),
@@ -102,6 +108,7 @@ def front(
         "",
         ("params", "right"),
         *([("density", "right")] if masked else []),
+        *([("latency", "right")] if timed else []),
         "method",
         ("trial", "right"),
         title=title,
@@ -114,6 +121,7 @@ def front(
             bar(record.flops_ratio or 0.0),
             units.count(record.params),
             *([density(record)] if masked else []),
+            *([units.milliseconds(record.latency_ms)] if timed else []),
             record.method,
             str(record.number),
         )
@@ -128,6 +136,11 @@ def has_masks(records: Iterable[Record]) -> bool:
     return any((record.architecture or {}).get("masks") for record in records)
 
 
+def has_latency(records: Iterable[Record]) -> bool:
+    """Return whether a table of these trials has a column of latencies."""
+    return any(record.latency is not None for record in records)
+
+
 def density(record: Record) -> str:
     """Word the share of masked layers' weights that a trial keeps; ``–`` where it has no masks."""
     return units.share(density_of(record.architecture))
@@ -135,6 +148,7 @@ def density(record: Record) -> str:
 
 def dense_row(view: StudyView) -> tuple[RenderableType, ...]:
     """Return the dense network as a row of :func:`front`, to compare with."""
+    latency = units.milliseconds(view.dense_latency_ms)
     cells = (
         units.accuracy(view.dense_accuracy),
         units.count(view.dense_flops),
@@ -145,6 +159,7 @@ def dense_row(view: StudyView) -> tuple[RenderableType, ...]:
         bar(1.0, "bright_black"),
         Text(units.count(view.dense_params), "dim"),
         *([Text(units.share(1.0), "dim")] if has_masks(view.front) else []),
+        *([Text(latency, "dim")] if has_latency(view.front) else []),
         Text("dense network", "dim"),
         Text("–", "dim"),
     )

@@ -19,6 +19,17 @@ def count(number: float | None) -> str:
     return f"{number:.0f}"
 
 
+def milliseconds(latency: float | None) -> str:
+    """Word a latency in milliseconds with three significant digits.
+
+    >>> milliseconds(2.3456), milliseconds(0.0512), milliseconds(1234.5), milliseconds(None)
+    ('2.35 ms', '0.0512 ms', '1,234 ms', '–')
+    """
+    if latency is None:
+        return "–"
+    return f"{latency:,.0f} ms" if latency >= 1000 else f"{latency:#.3g}".rstrip(".") + " ms"
+
+
 def share(ratio: float | None) -> str:
     """Word a share in [0, 1] in per cent.
 

@@ -1,6 +1,16 @@
 """What a network costs where it runs: time for a batch, memory for what lies between its layers."""
 
+from prunenas.latency.gauge import Gauge, activations_of
 from prunenas.latency.memory import peak_activations
-from prunenas.latency.timing import RUNTIMES, Latency, Protocol, measure
+from prunenas.latency.timing import RUNTIMES, Latency, Protocol, measure, measure_all
 
-__all__ = ["RUNTIMES", "Latency", "Protocol", "measure", "peak_activations"]
+__all__ = [
+    "RUNTIMES",
+    "Gauge",
+    "Latency",
+    "Protocol",
+    "activations_of",
+    "measure",
+    "measure_all",
+    "peak_activations",
+]

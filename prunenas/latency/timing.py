@@ -3,18 +3,30 @@
 A latency without its device, threads and batch is no figure, so that they travel together. The
 median says how long it takes, the quartiles how far single passes lie from it; means would follow
 whatever else the machine does.
+
+Passes that follow each other share one mood of the machine, and agree better than they should: so
+they are taken in blocks with pauses between them, and the range of the blocks' medians is told as
+well, and the fastest pass: what the machine does where nothing disturbs, which repeats best. Of
+several networks each has its turn in every block, so that the machine's drift meets all alike. One
+measurement runs at a time on a machine, whichever process asks.
+
+On one thread of the CPU the clock is that of the thread: what other processes take from the core is
+not the network's, though what they do to its caches is seen. On several threads, and on a GPU, it
+is the wall's.
 """
 
 import gc
+import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import quantiles
-from typing import Any, Literal, get_args
+from statistics import median, quantiles
+from typing import Any, Literal, Self, get_args
 
+import filelock
 import torch
 from torch import nn
 
@@ -23,6 +35,13 @@ from prunenas.export.formats import check_format, write_format
 
 Runtime = Literal["torch", "onnxruntime"]
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
+
+BLOCKS = 10
+"""Parts that the passes are dealt over."""
+
+_PAUSE = 0.004
+"""Seconds between the beginnings of two blocks, for each round: 50 rounds span two seconds, longer
+than most of what else a machine does."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +52,9 @@ class Protocol:
         device: ``"cpu"`` or ``"cuda"``.
         threads: Of the CPU; 1 disturbs and is disturbed least.
         batch: Inputs at a time.
-        warmup: Passes before any is counted.
-        rounds: Passes that are counted, 4 or more.
+        warmup: Passes before any is counted; of each later block a fifth of them, one at least
+            unless it is 0.
+        rounds: Passes that are counted, 4 or more; dealt over ten blocks.
         runtime: ``"torch"``, in inference mode; or ``"onnxruntime"``, on the CPU.
     """
 
@@ -60,6 +80,13 @@ class Protocol:
         on = self.device + (threads if self.device.startswith("cpu") else "")
         return f"{self.runtime} on {on}, batch {self.batch}, median of {self.rounds}"
 
+    @property
+    def clock(self) -> Callable[[], float]:
+        """What passes are timed by, in seconds; see above."""
+        alone = self.threads == 1 and self.device.startswith("cpu")
+        # Elsewhere a thread's clock ticks in hundredths of a second.
+        return time.thread_time if alone and os.name == "posix" else time.perf_counter
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -70,63 +97,120 @@ class Latency:
         low: The first quartile.
         high: The third quartile.
         protocol: Under what conditions.
+        between: The lowest and the highest median of a block.
+        fastest: The fastest pass.
     """
 
     median: float
     low: float
     high: float
     protocol: Protocol
+    between: tuple[float, float]
+    fastest: float
 
     @property
-    def spread(self) -> float:
-        """The range between the quartiles."""
-        return self.high - self.low
+    def spread(self) -> tuple[float, float]:
+        """Where another measurement's median is to be expected: from the fastest pass to as far
+        above the median, to the third quartile, or to the slowest block's median, whichever is
+        most."""
+        as_far = 2 * self.median - self.fastest
+        return self.fastest, max(as_far, self.high, self.between[1])
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
-        return asdict(self)
+        return {**asdict(self), "between": list(self.between)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Read what `to_dict` wrote."""
+        low, high = values["between"]
+        return cls(**{**values, "protocol": Protocol(**values["protocol"]), "between": (low, high)})
 
 
 def measure(
     network: nn.Module, input_shape: tuple[int, ...], protocol: Protocol | None = None
 ) -> Latency:
-    """Measure a network's forward pass.
+    """Measure a network's forward pass; see `measure_all`."""
+    return measure_all([(network, input_shape)], protocol)[0]
+
+
+def measure_all(
+    networks: Sequence[tuple[nn.Module, tuple[int, ...]]],
+    protocol: Protocol | None = None,
+    *,
+    tell: Callable[[int, int], None] | None = None,
+) -> list[Latency]:
+    """Measure networks' forward passes, block by block in turn.
+
+    Waits while another process of this user measures.
 
     Args:
-        network: With whatever weights: they don't change what is computed. Its mode is left as it
-            was; it is moved to the protocol's device.
-        input_shape: ``(C, H, W)`` of one input.
+        networks: Each with the shape ``(C, H, W)`` of one input. Weights don't change what is
+            computed. Modes are left as they were; networks are moved to the protocol's device.
         protocol: By default a single input on one thread of the CPU.
+        tell: Told of each block: how many are done, and of how many.
 
     Raises:
-        ExportError: The runtime is not installed, or can't express the network.
+        ExportError: The runtime is not installed, can't express a network, or has no such device.
     """
     chosen = protocol or Protocol()
-    training = network.training
-    network.eval()
-    try:
-        with _threads(chosen.threads), _undisturbed():
-            make = _onnxruntime if chosen.runtime == "onnxruntime" else _torch
-            pass_once = make(network, input_shape, chosen)
-            for _ in range(chosen.warmup):
-                pass_once()
-            times = []
-            for _ in range(chosen.rounds):
-                start = time.perf_counter()
-                pass_once()
-                times.append(1000 * (time.perf_counter() - start))
-    finally:
-        network.train(training)
-    low, median, high = quantiles(times, n=4, method="inclusive")
-    return Latency(median, low, high, chosen)
+    make = _onnxruntime if chosen.runtime == "onnxruntime" else _torch
+    blocks = [
+        chosen.rounds * (index + 1) // BLOCKS - chosen.rounds * index // BLOCKS
+        for index in range(BLOCKS)
+    ]
+    blocks = [count for count in blocks if count]
+    times: list[list[list[float]]] = [[] for _ in networks]
+    with ExitStack() as stack:
+        for network, _ in networks:
+            stack.enter_context(_evaluating(network))
+        passes = [make(network, shape, chosen) for network, shape in networks]
+        stack.enter_context(_one_at_a_time())
+        stack.enter_context(_threads(chosen.threads))
+        stack.enter_context(_undisturbed())
+        began = time.monotonic()
+        for index, count in enumerate(blocks):
+            time.sleep(max(0.0, began + _PAUSE * chosen.rounds * index - time.monotonic()))
+            warmup = -(-chosen.warmup // 5) if index else chosen.warmup
+            for turn in range(len(passes)):
+                # Who comes first finds the machine as the pause has left it: another one each time.
+                number = (turn + index) % len(passes)
+                times[number].append(_block(passes[number], chosen.clock, warmup, count))
+            if tell is not None:
+                tell(index + 1, len(blocks))
+    return [_summary(each, chosen) for each in times]
+
+
+def _block(
+    pass_once: Callable[[], None], clock: Callable[[], float], warmup: int, count: int
+) -> list[float]:
+    """Milliseconds of each pass."""
+    for _ in range(warmup):
+        pass_once()
+    times = []
+    for _ in range(count):
+        start = clock()
+        pass_once()
+        times.append(1000 * (clock() - start))
+    return times
+
+
+def _summary(blocks: list[list[float]], protocol: Protocol) -> Latency:
+    times = [time for block in blocks for time in block]
+    low, middle, high = quantiles(times, n=4, method="inclusive")
+    medians = [median(block) for block in blocks]
+    return Latency(middle, low, high, protocol, (min(medians), max(medians)), min(times))
 
 
 def _torch(
     network: nn.Module, input_shape: tuple[int, ...], protocol: Protocol
 ) -> Callable[[], None]:
-    device = torch.device(protocol.device)
+    try:
+        device = torch.device(protocol.device)
+        images = torch.zeros(protocol.batch, *input_shape, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise ExportError(f"device {protocol.device!r} can't be used here") from error
     network.to(device)
-    images = torch.zeros(protocol.batch, *input_shape, device=device)
 
     def pass_once() -> None:
         with torch.inference_mode():
@@ -156,6 +240,23 @@ def _onnxruntime(
     images = torch.zeros(protocol.batch, *input_shape).numpy()
     name = session.get_inputs()[0].name
     return lambda: session.run(None, {name: images})
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
+
+
+def _one_at_a_time() -> filelock.BaseFileLock:
+    """The lock of all measurements of a user on this machine; a process that dies lets go."""
+    # In a folder that users share nobody may open another one's file.
+    owner = os.getuid() if os.name == "posix" else "all"
+    return filelock.FileLock(Path(tempfile.gettempdir()) / f"prunenas-latency-{owner}.lock")
 
 
 @contextmanager

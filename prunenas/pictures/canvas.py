@@ -56,6 +56,18 @@ def drawn(figure: "Figure", kind: Kind) -> bytes:
     return target.getvalue()
 
 
+def scale(number: float) -> tuple[float, str]:
+    """The unit that a number reads best in, and its letter.
+
+    >>> scale(313_201_664)
+    (1000000.0, 'M')
+    """
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return size, unit
+    return 1.0, "single"
+
+
 def styles(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """A marker and a colour for each method, by the alphabet: the same in every picture."""
     names = sorted({record["method"] for record in records} - {BASELINE})

@@ -4,7 +4,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prunenas.pictures.canvas import BASELINE, GREY, INK, Kind, canvas, drawn, hollow, styles
+from prunenas.pictures.canvas import (
+    BASELINE,
+    GREY,
+    INK,
+    Kind,
+    canvas,
+    drawn,
+    hollow,
+    scale,
+    styles,
+)
 
 
 def front_picture(
@@ -35,7 +45,7 @@ def front_picture(
         and record["accuracy"] is not None
         and math.isfinite(record["accuracy"])
     ]
-    size, unit = _scale(dense["flops"])
+    size, unit = scale(dense["flops"])
     figure, axes = canvas(7.6, 4.9)
     known = dense.get("accuracy")
     worth = [each["accuracy"] for each in [*staircase(shown), *baselines]]
@@ -162,10 +172,3 @@ def _accuracy_limits(
     span = max(top - foot, 1.0)
     low = max(foot - 0.5 * span, 100 * min(all_) - max(0.08 * span, 0.5), 0.0)
     return low, min(top + max(0.1 * span, 0.5), 100.5)
-
-
-def _scale(flops: float) -> tuple[float, str]:
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if flops >= size:
-            return size, unit
-    return 1.0, "single"

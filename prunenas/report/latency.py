@@ -1,6 +1,6 @@
 """Latencies beside FLOPs: do fewer operations take less time here?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from statistics import fmean
 from typing import Any
@@ -14,32 +14,20 @@ from prunenas.trial import Record
 WIDTH, HEIGHT = 760, 400
 
 
-def latency_of(record: Record) -> Mapping[str, Any] | None:
-    """Return a trial's latency: ``median``, ``low`` and ``high`` in ms, and its ``protocol``."""
-    found: Mapping[str, Any] | None = getattr(record, "latency", None)
-    return found
-
-
-def activations_of(record: Record) -> int | None:
-    """Return the peak memory of a trial's activations in bytes."""
-    found: int | None = getattr(record, "peak_activations", None)
-    return found
-
-
 def facts(record: Record) -> list[tuple[str, str]]:
     """Return what a trial costs where it runs, as names and values; empty where it is not known."""
     found = []
-    if (latency := latency_of(record)) is not None:
+    if (latency := record.latency) is not None:
         spread = f"{latency['low']:.3g} to {latency['high']:.3g}"
         found.append(("latency", f"{latency['median']:.3g} ms ({spread})"))
-    if (peak := activations_of(record)) is not None:
+    if (peak := record.peak_activations) is not None:
         found.append(("activations", f"{peak:,} bytes"))
     return found
 
 
 def measured(records: Sequence[Record]) -> list[Record]:
     """Return the trials that have a latency and FLOPs, in order of these."""
-    known = [each for each in records if latency_of(each) is not None and each.flops]
+    known = [each for each in records if each.latency is not None and each.flops]
     return sorted(known, key=lambda each: each.flops or 0)
 
 
@@ -48,7 +36,7 @@ def section(view: StudyView) -> str:
     shown = measured(view.records)
     if not shown:
         return ""
-    medians = [latency["median"] for each in shown if (latency := latency_of(each))]
+    medians = [each.latency["median"] for each in shown if each.latency]
     rank = spearman([float(each.flops or 0) for each in shown], medians)
     sentences = []
     if rank is None:
@@ -73,7 +61,7 @@ def section(view: StudyView) -> str:
 
 def chart(view: StudyView, shown: Sequence[Record]) -> str:
     """Return latency against FLOPs; marks are focused and told of as in the front's chart."""
-    found = [(each, latency_of(each) or {}) for each in shown]
+    found = [(each, each.latency or {}) for each in shown]
     ratios = [100 * (each.flops_ratio or 0.0) for each in shown]
     frame = Frame(
         WIDTH,
@@ -115,7 +103,7 @@ def chart(view: StudyView, shown: Sequence[Record]) -> str:
 
 def protocol(record: Record) -> str:
     """Return in words under what conditions a latency was measured."""
-    known: dict[str, Any] = dict((latency_of(record) or {}).get("protocol") or {})
+    known: dict[str, Any] = dict((record.latency or {}).get("protocol") or {})
     runtime, device = known.pop("runtime", None), known.pop("device", None)
     words = {
         "threads": lambda n: f"{n} thread{'' if n == 1 else 's'}",

@@ -235,8 +235,8 @@ def _progress(view: StudyView) -> str:
 
 def _trials(view: StudyView) -> str:
     best = {each.number for each in view.final_front}
-    timed = any(latency.latency_of(each) for each in view.records)
-    weighed = any(latency.activations_of(each) for each in view.records)
+    timed = any(each.latency for each in view.records)
+    weighed = any(each.peak_activations for each in view.records)
     masked = any(density_of(each.architecture) is not None for each in view.records)
     heads = [
         "trial",
@@ -262,8 +262,8 @@ def _trials(view: StudyView) -> str:
             share(each.flops_ratio),
             number(each.params),
             *([share(density_of(each.architecture))] if masked else []),
-            *([number((latency.latency_of(each) or {}).get("median"), 3)] if timed else []),
-            *([number(latency.activations_of(each))] if weighed else []),
+            *([number((each.latency or {}).get("median"), 3)] if timed else []),
+            *([number(each.peak_activations)] if weighed else []),
             number(each.epochs),
             number(each.seeds.get("training")),
             each.reused or "",

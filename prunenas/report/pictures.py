@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from prunenas import pictures as draw
 from prunenas.report.baselines import Baseline
 from prunenas.report.figures import progress
-from prunenas.report.latency import latency_of, measured
+from prunenas.report.latency import measured
 from prunenas.report.profile import kept, rows
 from prunenas.search.importance import parameter_importance, width_importance
 from prunenas.search.view import StudyView
@@ -62,6 +62,9 @@ def _charts(
             kind=kind,
         )
     if timed := measured(view.records):
-        latencies = [record.to_dict() | {"latency": latency_of(record)} for record in timed]
-        charts["latency"] = lambda kind: draw.latency_picture(latencies, title=title, kind=kind)
+        latencies = [record.to_dict() for record in timed]
+        clocked = {**dense, "latency_ms": view.dense_latency_ms}
+        charts["latency"] = lambda kind: draw.latency_picture(
+            latencies, clocked, title=title, kind=kind
+        )
     return charts

@@ -16,11 +16,8 @@ from typing import Any
 
 from prunenas.search.repeats import ENOUGH, Repeats
 from prunenas.search.view import StudyView
-from prunenas.tracking.front import hypervolume
+from prunenas.tracking.front import FLOPS, hypervolume, reach
 from prunenas.trial import Record
-
-REFERENCE = {"flops_ratio": 1.0, "accuracy": 0.0}
-"""The corner that hypervolumes are measured from: the dense network's FLOPs, nothing right."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +31,11 @@ class MethodFigures:
         on_front: How many architectures of the study's front are its own; with one objective the
             front is the one best architecture.
         front_size: How many the front has in all.
-        hypervolume: Share of the unit square, FLOPs ratio by accuracy, that its architectures cover
-            (see `REFERENCE`); None with one objective.
+        hypervolume: Share of the unit square, or cube, of costs relative to the dense network's by
+            accuracy, that its architectures cover; None with one objective.
         fresh: Its candidates with a mean of fresh seeds, best first; empty unless the study has
             ranked its candidates.
+        costs: What the study minimizes, of ``flops`` and ``latency_ms``.
     """
 
     method: str
@@ -47,6 +45,14 @@ class MethodFigures:
     front_size: int
     hypervolume: float | None
     fresh: tuple[Repeats, ...]
+    costs: tuple[str, ...] = FLOPS
+
+    @property
+    def reference(self) -> dict[str, float]:
+        """The corner that hypervolumes are measured from: the dense network's costs, nothing
+        right."""
+        names = {"flops": "flops_ratio", "latency_ms": "latency_ratio"}
+        return {**{names[cost]: 1.0 for cost in self.costs}, "accuracy": 0.0}
 
     @property
     def accuracies(self) -> tuple[float, ...]:
@@ -106,7 +112,7 @@ class MethodFigures:
             "front_share": self.on_front / self.front_size if self.front_size else None,
             "hypervolume": None
             if self.hypervolume is None
-            else {"value": self.hypervolume, "reference": dict(REFERENCE)},
+            else {"value": self.hypervolume, "reference": self.reference},
             "fresh_seeds": {
                 "candidates": len(fresh),
                 "mean": self.fresh_mean,
@@ -151,15 +157,17 @@ def _figures(view: StudyView, name: str, on_front: int, front_size: int) -> Meth
         if record.state == "complete" and record.accuracy is not None:
             different.setdefault(record.digest, record)
     architectures = tuple(different.values())
-    reached = [(each.flops_ratio or 0.0, each.accuracy or 0.0) for each in architectures]
+    told = [each.to_dict() for each in architectures]
+    reached = [reach(each, view.costs, view.dense_latency_ms) for each in told]
     return MethodFigures(
         method=name,
         states=dict(Counter(record.state for record in own)),
         architectures=architectures,
         on_front=on_front,
         front_size=front_size,
-        hypervolume=hypervolume(reached) if len(view.directions) > 1 else None,
+        hypervolume=hypervolume(reached) if view.costs else None,
         fresh=tuple(
             each for each in view.ranking if each.n >= ENOUGH and each.record.method == name
         ),
+        costs=view.costs,
     )

@@ -59,11 +59,13 @@ class Coordinator:
     def __post_init__(self) -> None:
         search = self.study.search
         window = WINDOW if self.ledger.deterministic else None
-        by_cost = self.study.objective.minimize is not None
-        self._schedule = Schedule(search.trials, search.rungs, by_cost, window)
+        self._schedule = Schedule(search.trials, search.rungs, window)
 
     def run(self, tracking: str | None) -> StudyView:
         """Do what the study still needs; the study as it stands at the end."""
+        if self.workshop.gauge is not None and self.ledger.dense_latency is None:
+            dense = self.workshop.gauge.latency(self.workshop.space.dense)
+            self.ledger.dense_latency = dense.to_dict()
         self._latest = view = self.ledger.view()
         done = len(view.records)
         self.workshop.watch(
@@ -155,9 +157,13 @@ class Coordinator:
             candidate,
             Stopper(
                 stopper,
-                curves_of(records, self.study.train, self.workshop.space.dense.flops),
+                curves_of(
+                    records,
+                    self.study.train,
+                    self.workshop.space.dense.flops,
+                    self.study.objective.costs,
+                ),
                 self._noise,
-                any_cost=self.study.objective.budget is not None,
             ),
             share=self._schedule.rungs[rung],
             told=self.ledger.pausing_at(candidate.number),

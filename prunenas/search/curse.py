@@ -68,7 +68,7 @@ def repeats_summary(view: StudyView) -> dict[str, Any]:
     Before they can be ranked (see ``StudyView.ranking``) ranks are None.
     """
     ranking = view.ranking
-    front = {each.record.number for each in final_front(ranking, view.directions)}
+    front = {each.record.number for each in final_front(ranking, view.costs)}
     found = curse(ranking)
     rows: list[Mapping[str, Any]] = [
         {

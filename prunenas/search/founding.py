@@ -40,9 +40,8 @@ def begin(
     Raises:
         StudyError: The storage has a study of that name with other settings.
     """
-    directions = [StudyDirection.MAXIMIZE]
-    if study.objective.minimize is not None:
-        directions.append(StudyDirection.MINIMIZE)
+    costs = study.objective.costs
+    directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in costs)]
     starts = _starts(storage, url, study, space)
     found = optuna.create_study(
         storage=storage,
@@ -61,7 +60,7 @@ def begin(
             )
         with warnings.catch_warnings():  # of metric names, which Optuna calls experimental
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            found.set_metric_names(["accuracy", "flops"][: len(directions)])
+            found.set_metric_names(["accuracy", *costs])
         dense = space.dense
         found.set_user_attr("identity", uuid.uuid4().hex)
         found.set_user_attr("starts", [asdict(start) for start in starts])

@@ -19,9 +19,10 @@ from prunenas.search.schedule import Standing
 from prunenas.search.seen import Seen
 from prunenas.search.stoppers import epoch_at
 from prunenas.search.storage import open_storage
-from prunenas.search.verdicts import CONSTRAINTS, verdict, violation
+from prunenas.search.verdicts import CONSTRAINTS, constraints, verdict
 from prunenas.search.view import StudyView
-from prunenas.spec import Study
+from prunenas.spec import Cost, Study
+from prunenas.spec.objective import costs_of
 from prunenas.trial import Candidate, Record
 
 _NARROW = 1e-9
@@ -77,15 +78,16 @@ class Ledger:
             kept = trial.user_attrs
             jobs = tuple((job, rung) for job, rung in kept.get("jobs", [[trial.number, 0]]))
             record = kept.get("record") or kept.get("paused", {}).get("record")
-            flops, reached = None, tuple[float, ...]()
+            costs, reached = None, tuple[float, ...]()
             if record is not None and record["flops"] is not None:
                 flops = record["flops"]
+                costs = Record.from_dict(record).costs(self._costs)
                 epochs = study.train.epochs_for(dense_flops=dense, flops=flops)
                 curve = [point["validation_accuracy"] for point in record["curve"]]
                 ends = [epoch_at(share, epochs) for share in shares]
                 reached = tuple(curve[end - 1] for end in ends if end <= len(curve))
             running = trial.state == TrialState.RUNNING and not _is_paused(trial)
-            found.append(Standing(trial.number, "start" in kept, jobs, running, flops, reached))
+            found.append(Standing(trial.number, "start" in kept, jobs, running, costs, reached))
         return found
 
     def propose(
@@ -154,10 +156,16 @@ class Ledger:
             visible: Trials whose results this one may depend on; None for all before it.
         """
         trial = self._trials()[record.number]
-        if asked is not None and not trial.constraints:
-            dense = self._study.user_attrs["dense"]["flops"]
-            value = violation(record, asked, self._least, dense)
-            self._storage.set_trial_system_attr(trial._trial_id, CONSTRAINTS, [value])
+        kept = self._study.user_attrs
+        told = constraints(
+            record,
+            asked=asked,
+            latency_ms=kept["objective"].get("latency_ms"),
+            least=self._least,
+            dense=kept["dense"]["flops"],
+        )
+        if told and not trial.constraints:
+            self._storage.set_trial_system_attr(trial._trial_id, CONSTRAINTS, told)
         # For whoever looks at Optuna's own pages, where a state is one of five.
         why = f": {record.reason}" if record.reason else ""
         self._storage.set_trial_user_attr(trial._trial_id, "outcome", f"{record.state}{why}")
@@ -175,7 +183,7 @@ class Ledger:
             for other in _records(self._trials())
             if visible is None or other.number in visible
         ]
-        told = verdict(record, earlier, self._directions, self._least)
+        told = verdict(record, earlier, self._costs, self._least)
         self._study.tell(number, told.values, state=told.state)
 
     def _trials(self) -> list[FrozenTrial]:
@@ -196,8 +204,18 @@ class Ledger:
         return bool(self._study.user_attrs.get("deterministic"))
 
     @property
-    def _directions(self) -> tuple[str, ...]:
-        return tuple(direction.name.lower() for direction in self._study.directions)
+    def _costs(self) -> tuple[Cost, ...]:
+        return costs_of(self._study.user_attrs["objective"].get("minimize"))
+
+    @property
+    def dense_latency(self) -> dict[str, Any] | None:
+        """The dense network's latency as a record has one; None before it is measured."""
+        kept: dict[str, Any] | None = self._study.user_attrs.get("dense_latency")
+        return kept
+
+    @dense_latency.setter
+    def dense_latency(self, latency: dict[str, Any]) -> None:
+        self._study.set_user_attr("dense_latency", latency)
 
     @property
     def spread(self) -> dict[str, Any] | None:
@@ -243,19 +261,18 @@ class Ledger:
         paused = sum(_is_paused(trial) for trial in open_trials)
         counts |= {"paused": paused} if paused else {}
         counts |= {"running": len(open_trials) - paused} if len(open_trials) > paused else {}
-        directions = self._directions
-        dense = kept["dense"]
-        repeats, wanted = standing(kept, records, directions), kept.get("repeats", 0)
+        costs, dense = self._costs, kept["dense"]
+        repeats, wanted = standing(kept, records, costs), kept.get("repeats", 0)
         repeated, asked = progress(repeats, wanted)
         return StudyView(
             name=name,
             text=kept["text"],
             objective=kept["objective"],
-            directions=directions,
+            directions=tuple(each.name.lower() for each in self._study.directions),
             trials_total=kept["trials"],
             records=records,
             counts=counts,
-            front=front_of(records, directions),
+            front=front_of(records, costs),
             dense_flops=dense["flops"],
             dense_params=dense["params"],
             dense_accuracy=kept.get("dense_accuracy"),
@@ -266,6 +283,7 @@ class Ledger:
             settings=kept["settings"],
             repeats_total=wanted,
             repeats=repeats,
+            dense_latency=self.dense_latency,
         )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from prunenas.pictures import (
     densities_picture,
     front_picture,
+    latency_picture,
     method_fronts_picture,
     methods_picture,
     repeats_picture,
@@ -63,7 +64,9 @@ def tracker_of(view: StudyView, tracking: str | None) -> Tracker:
         draw_densities=densities_picture,
         draw_front=front_picture,
         draw_repeats=repeats_picture,
-        draw_methods=method_fronts_picture if len(view.directions) > 1 else methods_picture,
+        draw_methods=method_fronts_picture if view.costs else methods_picture,
+        draw_latency=latency_picture,
+        costs=view.costs,
     )
 
 
@@ -90,6 +93,7 @@ def dense_figures(view: StudyView) -> dict[str, float | None]:
         "flops": view.dense_flops,
         "params": view.dense_params,
         "accuracy": view.dense_accuracy,
+        **({} if view.dense_latency is None else {"latency_ms": view.dense_latency_ms}),
     }
 
 

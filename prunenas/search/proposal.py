@@ -79,6 +79,7 @@ def propose(trial: Suggests, study: Study, space: Space) -> Candidate:
             "method": seed + trial.number,
         },
         fixed=fixed,
+        latency_ms=study.objective.latency_ms,
     )
 
 

@@ -136,21 +136,21 @@ def seeds(study_seed: int, number: int) -> tuple[int, ...]:
 
 
 def candidates(
-    records: Iterable[Record], directions: Sequence[str], known: Collection[int] = ()
+    records: Iterable[Record], costs: Sequence[str], known: Collection[int] = ()
 ) -> tuple[Record, ...]:
     """The records whose architectures are trained again, in order of their numbers.
 
-    With two objectives the front, with one the five most accurate different architectures; and
+    With several objectives the front, with one the five most accurate different architectures; and
     those that were candidates before the study got more trials: what is known of them holds.
 
     Args:
         records: Records of one study.
-        directions: One entry for each objective.
+        costs: What the study minimizes, of ``flops`` and ``latency_ms``.
         known: Numbers of earlier candidates.
     """
     records = tuple(records)
-    if len(directions) > 1:
-        chosen = front_of(records, directions)
+    if costs:
+        chosen = front_of(records, costs)
     else:
         done = [each for each in records if each.state == "complete" and each.accuracy is not None]
         best: dict[str | None, Record] = {}
@@ -162,14 +162,14 @@ def candidates(
 
 
 def standing(
-    kept: Mapping[str, Any], records: Sequence[Record], directions: Sequence[str]
+    kept: Mapping[str, Any], records: Sequence[Record], costs: Sequence[str]
 ) -> tuple[Repeats, ...]:
     """The candidates and what is known of them.
 
     Args:
         kept: The study's attributes in its storage.
         records: All its records.
-        directions: One entry for each objective.
+        costs: What the study minimizes, of ``flops`` and ``latency_ms``.
     """
     known = {
         int(name.removeprefix(KEPT)): [Repeat(**each) for each in value]
@@ -178,7 +178,7 @@ def standing(
     }
     wanted = kept.get("repeats", 0)  # studies from before there were repeats have none
     if wanted and len(records) >= kept["trials"]:
-        chosen = candidates(records, directions, known)
+        chosen = candidates(records, costs, known)
     else:
         chosen = tuple(record for record in records if record.number in known)
     most = max([wanted, *map(len, known.values())])
@@ -221,11 +221,11 @@ def ranked(all_: Iterable[Repeats]) -> tuple[Repeats, ...]:
     )
 
 
-def final_front(all_: Iterable[Repeats], directions: Sequence[str]) -> tuple[Repeats, ...]:
-    """The candidates no other beats by (mean accuracy, FLOPs), by ascending FLOPs.
+def final_front(all_: Iterable[Repeats], costs: Sequence[str]) -> tuple[Repeats, ...]:
+    """The candidates no other beats by mean accuracy and costs, by ascending cost.
 
-    With one objective the one with the highest mean.
+    Without costs the one with the highest mean.
     """
     by_number = {each.record.number: each for each in all_ if each.n >= ENOUGH}
     means = [replace(each.record, accuracy=each.mean) for each in by_number.values()]
-    return tuple(by_number[record.number] for record in front_of(means, directions))
+    return tuple(by_number[record.number] for record in front_of(means, costs))

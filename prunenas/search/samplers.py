@@ -30,11 +30,11 @@ def resolved(study: Study, space: Space) -> str:
 
     ============  ==================================================================================
     ``budgeted``  one method, FLOPs that are known before training (it follows given ratios, or
-                  there is a budget or a range), and at most 1,000 trials
+                  there is a budget or a range), latency decides nothing, and at most 1,000 trials
     ``tpe``       several methods (parameters of one don't exist for another; the others ignore
                   that)
     ``qmc``       at most 10 trials: too few to learn from, so spread evenly
-    ``nsga2``     two objectives and more than 500 trials
+    ``nsga2``     two objectives or three, and more than 500 trials
     ``gp``        at most 200 trials, numbers alone, and no stopper (a Gaussian process learns
                   nothing from a stopped trial)
     ``tpe``       everything else
@@ -56,7 +56,7 @@ def resolved(study: Study, space: Space) -> str:
         return "tpe"
     if search.trials <= _FEW:
         return "qmc"
-    if study.objective.minimize is not None and search.trials > _NSGA2_TRIALS:
+    if study.objective.costs and search.trials > _NSGA2_TRIALS:
         return "nsga2"
     numeric = all(domain.choices is None for domain in study.methods[0].searched.values())
     small = search.trials <= _GP_TRIALS and search.stopper == "none"

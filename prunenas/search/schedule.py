@@ -5,9 +5,9 @@ three: a trial pauses at the end of epoch 2 and of epoch 5, and goes on from its
 is promoted. The rule is that of asynchronous successive halving (Li et al., "A System for Massively
 Parallel Hyperparameter Tuning", MLSys 2020, algorithm 2), with two changes:
 
-- "Best" are those in the first non-dominated sets of (accuracy at the rung, FLOPs), within a set
-  those that stand more alone (Deb et al., NSGA-II, 2002: rank, then crowding distance); by accuracy
-  alone where a budget makes all cost the same.
+- "Best" are those in the first non-dominated sets of accuracy at the rung and the study's costs
+  (FLOPs, latency), within a set those that stand more alone (Deb et al., NSGA-II, 2002: rank, then
+  crowding distance); by accuracy alone where nothing is minimized beside it.
 - The share promoted is the ratio of two rungs' epochs, 2/5 and 5/15 here, so that every rung gets
   the same compute.
 
@@ -37,7 +37,7 @@ class Standing:
         start: Whether it is one of the study's starts.
         jobs: Number and rung of each training it was given, in order.
         running: Whether the last of them has not ended.
-        flops: Of its architecture; None where there is none.
+        costs: Of its architecture, what the study minimizes; None where there is none.
         accuracies: At the end of each rung it has reached; empty where it came to nothing.
     """
 
@@ -45,7 +45,7 @@ class Standing:
     start: bool
     jobs: tuple[tuple[int, int], ...]
     running: bool
-    flops: int | None = None
+    costs: tuple[float, ...] | None = None
     accuracies: tuple[float, ...] = ()
 
 
@@ -65,14 +65,12 @@ class Schedule:
     Attributes:
         trials: How many it asks for.
         rungs: Ends of the rungs as ascending shares of a training; the last is 1.
-        by_cost: Whether FLOPs are an objective.
         window: How many trainings may run at a time, of a deterministic study; None: decide from
             whatever is known.
     """
 
     trials: int
     rungs: tuple[float, ...]
-    by_cost: bool
     window: int | None = None
 
     def next(self, standings: Sequence[Standing]) -> Next | None:
@@ -115,13 +113,13 @@ class Schedule:
                 s
                 for s in standings
                 if len(s.accuracies) > rung
-                and s.flops is not None
+                and s.costs is not None
                 and any(number <= last and to >= rung for number, to in _ended(s))
             ]
             kept = math.floor(len(pool) * self.rungs[rung] / self.rungs[rung + 1] + 1e-9)
             if final:
                 kept = max(1, kept)  # of a small study too, someone must arrive
-            points = [(s.accuracies[rung], s.flops if self.by_cost else 0) for s in pool]
+            points = [(s.accuracies[rung], *(s.costs or ())) for s in pool]
             for index in ranked(points)[:kept]:
                 if pool[index].jobs[-1][1] <= rung:
                     return Next(pool[index].number, rung + 1, job)
@@ -132,8 +130,8 @@ def _ended(standing: Standing) -> tuple[tuple[int, int], ...]:
     return standing.jobs[:-1] if standing.running else standing.jobs
 
 
-def ranked(points: Sequence[tuple[float, int | None]]) -> list[int]:
-    """Indices of (accuracy, FLOPs) from best to worst: non-dominated sets, the crowded last.
+def ranked(points: Sequence[tuple[float, ...]]) -> list[int]:
+    """Indices of (accuracy, costs ...) from best to worst: non-dominated sets, the crowded last.
 
     >>> ranked([(0.5, 10), (0.9, 20), (0.4, 30), (0.7, 15)])
     [0, 1, 3, 2]
@@ -148,16 +146,16 @@ def ranked(points: Sequence[tuple[float, int | None]]) -> list[int]:
     return order
 
 
-def _dominates(one: tuple[float, int | None], other: tuple[float, int | None]) -> bool:
-    a, b = (one[0], -(one[1] or 0)), (other[0], -(other[1] or 0))
-    return a != b and a[0] >= b[0] and a[1] >= b[1]
+def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    cheaper = all(a <= b for a, b in zip(one[1:], other[1:], strict=True))
+    return one != other and one[0] >= other[0] and cheaper
 
 
-def _crowding(points: Sequence[tuple[float, int | None]]) -> list[float]:
+def _crowding(points: Sequence[tuple[float, ...]]) -> list[float]:
     """How much room each point of one non-dominated set has; the ends have all."""
     room = [0.0] * len(points)
-    for axis in (0, 1):
-        values = [float(point[axis] or 0) for point in points]
+    for axis in range(len(points[0])):
+        values = [point[axis] for point in points]
         order = sorted(range(len(points)), key=lambda i: (values[i], i))
         span = values[order[-1]] - values[order[0]]
         room[order[0]] = room[order[-1]] = math.inf

@@ -9,17 +9,18 @@ Trials that were stopped count as far as they came; those that failed don't.
 ========== =====================================================================================
 ``none``   No training is stopped.
 ``pareto`` Stopped where it is dominated: at the rung, and at the epoch before it, some trial that
-           costs no more FLOPs is better by more than the margin. With several objectives a trial is
-           only ever compared with trials that cost no more, so that a cheap network is not
-           stopped for being less accurate than a large one.
+           costs no more is better by more than the margin. With several objectives a trial is only
+           ever compared with trials that cost no more (in FLOPs and in latency, where both are
+           minimized), so that a cheap network is not stopped for being less accurate than a large
+           one.
 ``median`` Stopped where its best accuracy so far is below the median of the others' accuracies at
            this rung, once 4 others have reached it (Google Vizier's rule).
 ``asha``   Stopped unless among the best half of all that have reached this rung, itself included
            and at least 2 (asynchronous successive halving, reduction factor 2).
 ========== =====================================================================================
 
-``median`` and ``asha`` look at the accuracy alone where the study has a budget; with a front they
-compare with trials that cost no more, as ``pareto`` does.
+``median`` and ``asha`` look at the accuracy alone where nothing else is minimized; with a front
+they compare with trials that cost no more, as ``pareto`` does.
 
 The margin keeps noise from deciding. It is 2 standard deviations of an accuracy, estimated from
 repeated seeds where they are known (``spread``), and never below what the validation split alone
@@ -51,12 +52,12 @@ class Curve:
     """A training, as far as it came.
 
     Attributes:
-        flops: Of the architecture, for one input.
+        costs: Of the architecture, what the study minimizes: nothing, FLOPs, latency or both.
         epochs: That it would last to the end.
         accuracies: On the validation split after each epoch so far, shares in [0, 1].
     """
 
-    flops: int
+    costs: tuple[float, ...]
     epochs: int
     accuracies: tuple[float, ...]
 
@@ -143,37 +144,44 @@ class Stopper:
         name: ``none``, ``pareto``, ``median`` or ``asha``.
         others: Trainings of earlier trials, as far as they came.
         noise: What the margin is made of.
-        any_cost: Compare with trials whatever they cost: right where all meet one budget.
     """
 
     name: str
     others: tuple[Curve, ...]
     noise: Noise
-    any_cost: bool = False
 
     def stops(self, own: Curve) -> bool:
         """Whether a training ends here; its last epoch is the one that has just ended."""
         share = rung(len(own.accuracies), own.epochs)
         if self.name == "none" or share is None:
             return False
-        rivals = [o for o in self.others if self.any_cost or o.flops <= own.flops]
+        rivals = [
+            other
+            for other in self.others
+            if all(a <= b for a, b in zip(other.costs, own.costs, strict=True))
+        ]
         return _RULES[self.name](own, rivals, share, self.noise)
 
 
-def curves_of(records: Iterable[Record], recipe: Recipe, dense_flops: int) -> tuple[Curve, ...]:
+def curves_of(
+    records: Iterable[Record], recipe: Recipe, dense_flops: int, costs: Sequence[str]
+) -> tuple[Curve, ...]:
     """Curves of the trials that were trained to the end or stopped.
 
     Args:
         records: Of one study.
         recipe: How it trains; says how many epochs a stopped trial would have had.
         dense_flops: FLOPs of the dense network.
+        costs: What it minimizes, of ``flops`` and ``latency_ms``.
     """
     return tuple(
         Curve(
-            record.flops,
+            known,
             recipe.epochs_for(dense_flops=dense_flops, flops=record.flops),
             tuple(point["validation_accuracy"] for point in record.curve),
         )
         for record in records
-        if record.state in ("complete", "stopped") and record.flops is not None
+        if record.state in ("complete", "stopped")
+        and record.flops is not None
+        and (known := record.costs(costs)) is not None
     )

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunenas.search.repeats import Repeats, are_judged, final_front, progress, ranked
+from prunenas.spec import Cost
+from prunenas.spec.objective import costs_of
 from prunenas.trial import Record
 
 
@@ -16,12 +18,13 @@ class StudyView:
         name: The study's name.
         text: The study's YAML, as it was read.
         objective: As in the YAML, ``{"maximize": "accuracy", "minimize": "flops"}`` or
-            ``{"maximize": "accuracy", "flops_ratio": 0.5}``; a range is a list of two.
+            ``{"maximize": "accuracy", "flops_ratio": 0.5}``; a range is a list of two, and so are
+            FLOPs and latency.
         directions: ``maximize`` or ``minimize`` for each objective.
         trials_total: How many trials the study asks for.
         records: Every finished trial, in order of its number.
         counts: Number of trials by state; ``running`` is among the states.
-        front: The records no other is better than in every objective, by ascending FLOPs.
+        front: The records no other is better than in every objective, by ascending cost.
         dense_flops: FLOPs of the dense network for one input.
         dense_params: Parameters of the dense network.
         dense_accuracy: Its accuracy on the validation split in [0, 1]; ``None`` unless trained.
@@ -33,6 +36,8 @@ class StudyView:
         repeats_total: How many fresh seeds each candidate is to be trained with.
         repeats: The candidates, in order of their numbers, with what fresh seeds say of them; none
             before all trials are done, unless the study had fewer trials then.
+        dense_latency: The dense network's latency, as a record has one; None where the study
+            measures none.
     """
 
     name: str
@@ -53,6 +58,17 @@ class StudyView:
     settings: Mapping[str, Any]
     repeats_total: int = 0
     repeats: tuple[Repeats, ...] = ()
+    dense_latency: Mapping[str, Any] | None = None
+
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """What is minimized beside accuracy, FLOPs first; empty where there is one objective."""
+        return costs_of(self.objective.get("minimize"))
+
+    @property
+    def dense_latency_ms(self) -> float | None:
+        """The dense network's median latency in milliseconds."""
+        return None if self.dense_latency is None else float(self.dense_latency["median"])
 
     @property
     def trials_done(self) -> bool:
@@ -76,6 +92,6 @@ class StudyView:
     @property
     def final_front(self) -> tuple[Record, ...]:
         """The front by what is known best: by means of fresh seeds once candidates are ranked."""
-        if judged := final_front(self.ranking, self.directions):
+        if judged := final_front(self.ranking, self.costs):
             return tuple(each.record for each in judged)
         return self.front

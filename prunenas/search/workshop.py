@@ -1,7 +1,7 @@
 """Where trials are carried out: one dense network, its data and a device, in one process."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +12,7 @@ from prunenas.architecture import Architecture, Space, fill_arguments, trace
 from prunenas.cache import Cache
 from prunenas.data import Data, load
 from prunenas.errors import StudyError
+from prunenas.latency import Gauge, Latency, Protocol
 from prunenas.methods import Dense
 from prunenas.search.again import Again, train_again
 from prunenas.search.events import DenseEpoch, Event, RepeatEpoch, TrialEpoch, TrialStarted
@@ -75,6 +76,7 @@ class Workshop:
         place: Where results are kept.
         watch: Told of every event.
         warn: Told of trouble that ends nothing, one line each.
+        gauge: Measures latency; None where the study doesn't.
     """
 
     study: Study
@@ -86,12 +88,15 @@ class Workshop:
     warn: Callable[[str], None]
     dense: Dense = field(init=False)
     trainings: Trainings = field(init=False)
+    gauge: Gauge | None = field(init=False)
     _dense_accuracy: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         shared = self.place.cache
         cache = Cache(shared or self.place.private, self.warn)
         self.trainings = Trainings(cache if shared else None, self.study.name, self.place.identity)
+        protocol = self.study.protocol
+        self.gauge = Gauge(Protocol(**protocol.model_dump()), cache) if protocol else None
         self.dense = Dense(
             space=self.space,
             data=self.data,
@@ -142,11 +147,11 @@ class Workshop:
     def _try(self, task: Try) -> Tried:
         candidate = task.candidate
         checkpoint = self.place.checkpoints / f"{candidate.number}.pt"
-        telling = _Telling(self.watch, task, self.space)
+        telling = _Telling(self.watch, task, self.space, self.study.objective.costs)
 
-        def derived(architecture: Architecture, epochs: int) -> None:
+        def derived(architecture: Architecture, epochs: int, latency: Latency | None) -> None:
             self.place.masks().keep(architecture)
-            telling.derived(architecture, epochs)
+            telling.derived(architecture, epochs, latency)
 
         outcome = run_trial(
             candidate,
@@ -155,6 +160,7 @@ class Workshop:
             report=telling.epoch,
             checkpoint=checkpoint,
             trainings=self.trainings,
+            measure=self.gauge.latency if self.gauge is not None else None,
         )
         record = outcome.record
         if record.state == "stopped" and telling.pausing:
@@ -187,13 +193,16 @@ class _Telling:
     watch: Callable[[Event], None]
     task: Try
     space: Space
+    names: Sequence[str]
     pausing: bool = False
-    flops: int = 0
+    costs: tuple[float, ...] = ()
     epochs: int = 0
     accuracies: tuple[float, ...] = ()
 
-    def derived(self, architecture: Architecture, epochs: int) -> None:
-        self.flops, self.epochs = architecture.flops, epochs
+    def derived(self, architecture: Architecture, epochs: int, latency: Latency | None) -> None:
+        known = {"flops": float(architecture.flops)}
+        known |= {} if latency is None else {"latency_ms": latency.median}
+        self.costs, self.epochs = tuple(known[name] for name in self.names), epochs
         ratio = architecture.flops / self.space.dense.flops
         candidate = self.task.candidate
         self.watch(
@@ -206,7 +215,7 @@ class _Telling:
             number = self.task.candidate.number
             self.watch(TrialEpoch(number, metrics.epoch, self.epochs, accuracy))
         self.accuracies = (*self.accuracies, accuracy)
-        if self.task.stopper.stops(Curve(self.flops, self.epochs, self.accuracies)):
+        if self.task.stopper.stops(Curve(self.costs, self.epochs, self.accuracies)):
             return "stop"
         last = epoch_at(self.task.share, self.epochs)
         self.pausing = last <= metrics.epoch < self.epochs

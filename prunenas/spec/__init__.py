@@ -10,7 +10,7 @@ from prunenas.spec.comparison import Arm, Comparison, load_comparison
 from prunenas.spec.files import maps_text
 from prunenas.spec.fitting import check_densities, check_whole, check_widths
 from prunenas.spec.load import check, known_spaces, load_space, load_study
-from prunenas.spec.objective import Objective, SearchSection
+from prunenas.spec.objective import COSTS, Cost, LatencySection, Objective, SearchSection
 from prunenas.spec.recipe import load_recipe
 from prunenas.spec.space import Densities, Domain, SearchSpace, ShareRange, Widths
 from prunenas.spec.study import (
@@ -21,11 +21,14 @@ from prunenas.spec.study import (
 )
 
 __all__ = [
+    "COSTS",
     "Arm",
     "Comparison",
+    "Cost",
     "DataSection",
     "Densities",
     "Domain",
+    "LatencySection",
     "MethodEntry",
     "ModelSection",
     "Objective",

@@ -1,8 +1,9 @@
 """What a study wants, and how its candidates are proposed."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -13,6 +14,8 @@ from prunenas.spec.space import Section
 
 Sampler = Literal["auto", "budgeted", "tpe", "gp", "nsga2", "random", "qmc"]
 Stopper = Literal["none", "pareto", "median", "asha"]
+Cost = Literal["flops", "latency_ms"]
+COSTS: tuple[Cost, ...] = get_args(Cost)
 
 _SHARE = "objective.flops_ratio"
 _PLACE = "search.starts"
@@ -45,6 +48,34 @@ def _shares(value: Any) -> Any:
     if not low < high:
         raise ValueError(f"{_SHARE} must ascend from lowest to highest, but is [{low:g}, {high:g}]")
     return (float(low), float(high))
+
+
+def _minimized(value: Any) -> Any:
+    """One cost, or several: in the order of ``COSTS``, and one as itself."""
+    if value is None:
+        return None
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    costs = list(value) if several else [value]
+    for cost in costs:
+        if not isinstance(cost, str):
+            raise ValueError(f"objective.minimize must be a cost or a list, but is {plain(cost)}")
+        if cost not in COSTS:
+            raise ValueError(unknown("minimize", cost, COSTS))
+    if not costs:
+        raise ValueError("objective.minimize must name a cost, but the list is empty")
+    if twice := [cost for index, cost in enumerate(costs) if cost in costs[:index]]:
+        raise ValueError(f"a cost may be minimized once, but {twice[0]} is listed twice")
+    return costs[0] if len(costs) == 1 else tuple(cost for cost in COSTS if cost in costs)
+
+
+def costs_of(minimize: Any) -> tuple[Cost, ...]:
+    """What ``objective.minimize`` names, as it stands in a study's settings.
+
+    >>> costs_of("flops"), costs_of(["flops", "latency_ms"]), costs_of(None)
+    (('flops',), ('flops', 'latency_ms'), ())
+    """
+    named = (minimize,) if isinstance(minimize, str) else tuple(minimize or ())
+    return tuple(cost for cost in COSTS if cost in named)
 
 
 def _starts(value: Any) -> Any:
@@ -92,6 +123,12 @@ def _other_study(name: str | None) -> str | None:
     return name
 
 
+def _device(name: str) -> str:
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ValueError(f"latency.device must be cpu, cuda or cuda:NUMBER, but is {name!r}")
+    return name
+
+
 def _seeds(number: int) -> int:
     if number == 1:
         raise ValueError(
@@ -102,32 +139,51 @@ def _seeds(number: int) -> int:
 
 
 class Objective(Section):
-    """What is wanted: a trade of accuracy against FLOPs, or accuracy at a fixed budget."""
+    """What is wanted: a trade of accuracy against FLOPs or latency, or accuracy at a budget."""
 
     maximize: Literal["accuracy"] = Field(
         description="`accuracy`: share in [0, 1], validation split"
     )
-    minimize: Literal["flops"] | None = Field(
-        default=None, description="`flops`: the study searches the whole front"
+    minimize: Annotated[Cost | tuple[Cost, ...] | None, BeforeValidator(_minimized)] = Field(
+        default=None,
+        description="`flops`, `latency_ms` or a list of both: the study searches the whole front",
     )
     flops_ratio: Annotated[float | tuple[float, float] | None, BeforeValidator(_shares)] = Field(
         default=None,
         description="A number: a budget, the share of the dense network's FLOPs every architecture "
         "meets. With `minimize: flops`, [lowest, highest]: the front between them",
     )
+    latency_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="At most so many milliseconds for a batch: what is slower is never trained",
+    )
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
-        if self.range is not None and self.minimize is None:
+        if self.range is not None and "flops" not in self.costs:
             low, high = self.range
             raise ValueError(
                 f"a range of FLOPs (flops_ratio: [{low:g}, {high:g}]) goes with `minimize: flops`; "
                 "a budget is one number"
             )
-        if self.range is None and (self.minimize is None) == (self.budget is None):
-            have = "neither is" if self.minimize is None else "both are"
-            raise ValueError(f"either `minimize: flops` or flops_ratio must be given, but {have}")
+        if self.budget is not None and "flops" in self.costs:
+            raise ValueError("either `minimize: flops` or flops_ratio must be given, but both are")
+        if not self.costs and self.budget is None and self.latency_ms is None:
+            raise ValueError(
+                "one of minimize, flops_ratio and latency_ms must be given, but none is"
+            )
         return self
+
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """What is minimized beside accuracy, FLOPs first; empty where there is one objective."""
+        return costs_of(self.minimize)
+
+    @property
+    def needs_latency(self) -> bool:
+        """Whether latency decides anything."""
+        return "latency_ms" in self.costs or self.latency_ms is not None
 
     @property
     def budget(self) -> float | None:
@@ -138,6 +194,27 @@ class Objective(Section):
     def range(self) -> tuple[float, float] | None:
         """The shares of the dense network's FLOPs between which the front is searched."""
         return self.flops_ratio if isinstance(self.flops_ratio, tuple) else None
+
+
+class LatencySection(Section):
+    """How latency is measured: the fields of `prunenas.latency.Protocol`."""
+
+    runtime: Literal["torch", "onnxruntime"] = Field(
+        default="torch", description="torch, in inference mode; or onnxruntime, on the CPU"
+    )
+    device: Annotated[str, AfterValidator(_device)] = Field(
+        default="cpu", description="cpu, cuda, or one GPU of several: cuda:1"
+    )
+    threads: int = Field(default=1, ge=1, description="Of the CPU")
+    batch: int = Field(default=1, ge=1, description="Inputs at a time")
+    warmup: int = Field(default=10, ge=0, description="Passes before any is counted")
+    rounds: int = Field(default=50, ge=4, description="Passes that are counted")
+
+    @model_validator(mode="after")
+    def _on_the_cpu(self) -> Self:
+        if self.runtime == "onnxruntime" and self.device != "cpu":
+            raise ValueError(f"onnxruntime measures on the cpu, but the device is {self.device!r}")
+        return self
 
 
 class SearchSection(Section):

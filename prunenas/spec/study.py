@@ -19,7 +19,7 @@ from prunenas.architecture import check_source
 from prunenas.data import DATASETS
 from prunenas.errors import SourceError, unknown
 from prunenas.methods import METHODS, Method
-from prunenas.spec.objective import Objective, SearchSection
+from prunenas.spec.objective import LatencySection, Objective, SearchSection
 from prunenas.spec.space import Domain, SearchSpace, Section
 from prunenas.training import Recipe
 
@@ -155,6 +155,9 @@ class Study(Section):
     objective: Objective = Field(description="What is wanted")
     train: Recipe = Field(description="How networks are trained")
     search: SearchSection = Field(description="How candidates are proposed")
+    latency: LatencySection | None = Field(
+        default=None, description="Every architecture's latency is measured, and how"
+    )
 
     _text: str = PrivateAttr(default="")
     _path: Path | None = PrivateAttr(default=None)
@@ -189,6 +192,18 @@ class Study(Section):
         return self
 
     @model_validator(mode="after")
+    def _latency_differs(self) -> Self:
+        if self.objective.needs_latency:
+            what = "minimize" if "latency_ms" in self.objective.costs else "latency_ms"
+            for entry in self.methods:
+                if entry.kind.granularity == "weight":
+                    raise ValueError(
+                        f"objective.{what} is for methods whose networks differ in latency, but "
+                        f"{entry.name} drops weights: all take as long as the dense network"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _sampler_fits(self) -> Self:
         if self.search.sampler == "budgeted" and self.unbudgeted is not None:
             raise ValueError(self.unbudgeted)
@@ -198,6 +213,11 @@ class Study(Section):
     def unbudgeted(self) -> str | None:
         """Why the sampler `budgeted` can't search this study, one line; None where it can."""
         first = self.methods[0]
+        if self.objective.needs_latency:
+            return (
+                "search.sampler: budgeted needs costs that are known before training, but latency "
+                "is measured. Take tpe"
+            )
         if len(self.methods) > 1:
             return "search.sampler: budgeted learns of one method, but there are several. Take tpe"
         if not first.kind.takes_ratios and self.objective.flops_ratio is None:
@@ -208,6 +228,12 @@ class Study(Section):
                 "Give objective.flops_ratio, or take tpe"
             )
         return None
+
+    @property
+    def protocol(self) -> LatencySection | None:
+        """How latency is measured; None where it is not."""
+        wanted = self.objective.needs_latency
+        return LatencySection() if self.latency is None and wanted else self.latency
 
     @property
     def text(self) -> str:

@@ -4,24 +4,38 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prunenas.tracking.rows import Point, count, milliseconds, percent
+from prunenas.tracking.rows import Point, count, milliseconds, milliseconds_of, percent
+
+FLOPS = ("flops",)
+"""What hypervolumes are of, beside accuracy, unless a study minimizes something else."""
 
 _COLUMNS = ("trial", "method", "accuracy", "flops", "flops_ratio", "params", "architecture")
 
 
-def history(records: Sequence[Mapping[str, Any]], after: int = 0) -> list[Point]:
+def history(
+    records: Sequence[Mapping[str, Any]],
+    after: int = 0,
+    costs: Sequence[str] = FLOPS,
+    dense_latency: float | None = None,
+) -> list[Point]:
     """Best accuracy and hypervolume with each trial that ended, from step ``after`` + 1 on.
 
     Step ``k`` tells of the first ``k`` records. ``trials`` comes last in each step: the highest
     one says which steps were written.
+
+    Args:
+        records: All records, in order of their numbers.
+        after: Steps that were written.
+        costs: What the hypervolume is of, beside accuracy; see `reach`.
+        dense_latency: The dense network's, in milliseconds.
     """
     points: list[Point] = []
     best: float | None = None
-    reached: list[tuple[float, float]] = []
+    reached: list[tuple[float, ...]] = []
     for step, record in enumerate(records, 1):
         if record["state"] == "complete" and record["accuracy"] is not None:
             best = record["accuracy"] if best is None else max(best, record["accuracy"])
-            reached.append((record["flops_ratio"], record["accuracy"]))
+            reached.append(reach(record, costs, dense_latency))
         if step <= after:
             continue
         when = milliseconds(record["finished"])
@@ -37,7 +51,8 @@ def dense_points(
 ) -> list[Point]:
     """The dense network's figures, those aside that are ``known`` already."""
     when = milliseconds(records[0]["started"]) if records else 0
-    named = {f"dense/{key}": dense.get(key) for key in ("accuracy", "flops", "params")}
+    keys = ("accuracy", "flops", "params", "latency_ms")
+    named = {f"dense/{key}": dense.get(key) for key in keys}
     return [
         Point(key, value, when, 0)
         for key, value in named.items()
@@ -45,18 +60,46 @@ def dense_points(
     ]
 
 
-def hypervolume(reached: Sequence[tuple[float, float]]) -> float:
-    """Share of the unit square, FLOPs ratio by accuracy, that some point is at least as good as.
+def reach(
+    record: Mapping[str, Any], costs: Sequence[str], dense_latency: float | None
+) -> tuple[float, ...]:
+    """What an architecture has reached: its costs as shares of the dense network's, and accuracy.
 
     Args:
-        reached: (FLOPs ratio, accuracy) of each architecture.
+        record: Of a complete trial.
+        costs: Of ``flops`` and ``latency_ms``; FLOPs where there are none.
+        dense_latency: The dense network's, in milliseconds; needed where latency is a cost.
+    """
+    shares = {"flops": record["flops_ratio"]}
+    if record.get("latency") is not None and dense_latency is not None:
+        shares["latency_ms"] = record["latency"]["median"] / dense_latency
+    return (*(shares[cost] for cost in costs or FLOPS), record["accuracy"])
+
+
+def hypervolume(reached: Sequence[tuple[float, ...]]) -> float:
+    """Share of the unit square, FLOPs ratio by accuracy, that some point is at least as good as.
+
+    With more costs than one, of the unit cube.
+
+    Args:
+        reached: (ratio of each cost to the dense network's, ..., accuracy) of each architecture.
 
     Returns:
-        0 where nothing was reached, 1 for accuracy 1 at no FLOPs; points beyond the dense
-        network's FLOPs add nothing.
+        0 where nothing was reached, 1 for accuracy 1 at no cost; points beyond the dense network's
+        costs add nothing.
 
-    Source: Zitzler and Thiele 1998, for two objectives: the area under a staircase.
+    Source: Zitzler and Thiele 1998, for two objectives the area under a staircase; for three the
+    same of slices (Fleischer 2003).
     """
+    if reached and len(reached[0]) > 2:
+        first = sorted(point for point in reached if point[0] < 1.0)
+        ends = [point[0] for point in first[1:]] + [1.0]
+        slices = zip(first, ends, strict=bool(first))
+        return sum(
+            (end - point[0]) * hypervolume([other[1:] for other in first[: index + 1]])
+            for index, (point, end) in enumerate(slices)
+            if end > point[0]
+        )
     area = best = 0.0
     last = 0.0
     for ratio, accuracy in sorted(reached):
@@ -69,8 +112,10 @@ def hypervolume(reached: Sequence[tuple[float, float]]) -> float:
 
 def table(front: Sequence[Mapping[str, Any]]) -> str:
     """The front as JSON in MLflow's form for tables, which its page shows as one."""
-    rows = [_row(record) for record in front]
-    return json.dumps({"columns": list(_COLUMNS), "data": rows}, indent=1)
+    timed = any(record.get("latency") for record in front)
+    rows = [[*_row(record), *([_latency(record)] if timed else [])] for record in front]
+    columns = [*_COLUMNS, *(["latency_ms"] if timed else [])]
+    return json.dumps({"columns": columns, "data": rows}, indent=1)
 
 
 def listing(front: Sequence[Mapping[str, Any]], dense: Mapping[str, Any]) -> str:
@@ -106,22 +151,29 @@ def note(
             else "."
         )
     ]
+    timed = any(record.get("latency") for record in front)
     lines += [
         "",
-        "| Trial | Method | Accuracy | FLOPs | Of dense | Parameters |",
-        "|---:|---|---:|---:|---:|---:|",
+        "| Trial | Method | Accuracy | FLOPs | Of dense | Parameters |"
+        + (" Latency |" if timed else ""),
+        "|---:|---|---:|---:|---:|---:|" + ("---:|" if timed else ""),
     ]
     for record in front:
         lines.append(
             f"| {record['number']} | {record['method']} | {percent(record['accuracy'])} "
             f"| {count(record['flops'])} | {percent(record['flops_ratio'])} "
             f"| {count(record['params'])} |"
+            + (f" {milliseconds_of(_latency(record) or 0.0)} |" if timed else "")
         )
     text = "\n".join(lines)
     # A tag holds 8,000 characters; the table among the artifacts is whole.
     if len(text) > 7700:
         text = text[:7700].rpartition("\n")[0] + "\n\n…"
     return text + "".join(f"\n\n![{told}]({at})" for told, at in (pictures or {}).items())
+
+
+def _latency(record: Mapping[str, Any]) -> float | None:
+    return None if record.get("latency") is None else float(record["latency"]["median"])
 
 
 def _row(record: Mapping[str, Any]) -> list[Any]:

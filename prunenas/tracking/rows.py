@@ -30,7 +30,16 @@ _CURVES = {  # in a record -> in MLflow, whose page makes a section of what stan
     "validation_loss": "validation/loss",
     "lr": "train/lr",
 }
-_FIGURES = ("accuracy", "flops", "flops_ratio", "params", "epochs", "seconds")
+_FIGURES = (
+    "accuracy",
+    "flops",
+    "flops_ratio",
+    "params",
+    "peak_activations",
+    "epochs",
+    "seconds",
+)
+_LATENCY = {"median": "latency_ms", "low": "latency_ms/low", "high": "latency_ms/high"}
 
 
 class Point(NamedTuple):
@@ -108,6 +117,7 @@ def trial_points(record: Mapping[str, Any]) -> list[Point]:
     points += _points(
         {"density": density_of(record.get("architecture"))}, {"density": "density"}, end, 0
     )
+    points += _points(record.get("latency") or {}, _LATENCY, end, 0)
     for done, epoch in enumerate(curve, 1):
         # The record has no time for each epoch; they last about as long as each other.
         when = start + (end - start) * done // len(curve)
@@ -134,6 +144,8 @@ def trial_note(record: Mapping[str, Any]) -> str:
         figures.append(f"{count(record['flops'])} FLOPs{of_dense}")
     if record.get("params") is not None:
         figures.append(f"{count(record['params'])} parameters")
+    if (latency := record.get("latency")) is not None:
+        figures.append(f"latency {milliseconds_of(latency['median'])}")
     if (density := density_of(record.get("architecture"))) is not None:
         figures.append(f"density {percent(density)}")
     text = f"{text}: {', '.join(figures)}" if figures else text
@@ -157,6 +169,11 @@ def batches(
 def percent(share: float) -> str:
     """A share as text: ``0.305`` is ``30.5 %``."""
     return f"{share:.1%}".replace("%", " %")
+
+
+def milliseconds_of(latency: float) -> str:
+    """A latency as text: ``2.3456`` is ``2.35 ms``."""
+    return f"{latency:.3g} ms"
 
 
 def count(number: float) -> str:

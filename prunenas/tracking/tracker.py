@@ -51,6 +51,8 @@ class Tracker:
         draw_front: DrawFront | None = None,
         draw_repeats: DrawRepeats | None = None,
         draw_methods: DrawFront | None = None,
+        draw_latency: DrawFront | None = None,
+        costs: Sequence[str] = front_rows.FLOPS,
     ) -> None:
         """Decide where tracking goes.
 
@@ -65,6 +67,9 @@ class Tracker:
             draw_repeats: Draws what fresh seeds say (candidates, winner's curse) as PNG.
             draw_methods: Draws methods side by side (records, dense) as PNG, for studies whose
                 complete trials are of more than one.
+            draw_latency: Draws FLOPs against latency (records, dense) as PNG, for studies that
+                measure it.
+            costs: What hypervolumes are of, beside accuracy.
 
         Raises:
             TrackingError: ``mlflow.yml`` or the URI breaks a law.
@@ -77,6 +82,8 @@ class Tracker:
         self._draw_front = draw_front
         self._draw_repeats = draw_repeats
         self._draw_methods = draw_methods
+        self._draw_latency = draw_latency
+        self._costs = costs
         self._store: Store | None = None
         self._experiment_id = ""
         self._identity = ""
@@ -201,7 +208,8 @@ class Tracker:
         Args:
             front: The front's records, by ascending FLOPs.
             records: All records, in order of their numbers.
-            dense: The dense network's ``flops``, ``params`` and ``accuracy``.
+            dense: The dense network's ``flops``, ``params`` and ``accuracy``, and ``latency_ms``
+                where it was measured.
 
         Raises:
             TrackingError: The store is out of reach or refuses.
@@ -213,6 +221,9 @@ class Tracker:
         draw_methods = self._draw_methods if len(complete) > 1 else None
         # A study tracked before there was a picture of methods gets it.
         more = " methods" if draw_methods else ""
+        timed = any(record.get("latency") for record in records)
+        draw_latency = self._draw_latency if timed else None
+        more += " latency" if draw_latency else ""
         digest = _digest(f"{listing} {told} {sorted(runs.children)}{more}")
         if runs.tags.get("prunenas.written") == digest:
             return
@@ -227,11 +238,15 @@ class Tracker:
         if draw_methods:
             files["methods.png"] = draw_methods(records, dense)
             pictures["Accuracy by method"] = "methods.png"
+        if draw_latency:
+            files["latency.png"] = draw_latency(records, dense)
+            pictures["FLOPs against latency"] = "latency.png"
         shown = {
             what: f"get-artifact?path={name}&run_uuid={runs.run_id}"
             for what, name in pictures.items()
         }
-        points = front_rows.history(records, int(runs.figures.get("trials", 0)))
+        written, dense_latency = int(runs.figures.get("trials", 0)), dense.get("latency_ms")
+        points = front_rows.history(records, written, self._costs, dense_latency)
         points += front_rows.dense_points(dense, records, runs.figures)
         with self._writing("the front can't be tracked"):
             store.touch(runs)

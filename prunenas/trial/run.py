@@ -1,17 +1,12 @@
-"""One candidate, from proposal to record.
-
-A :class:`Record` is everything that is kept of a trial: it lives in the study's storage, MLflow is
-a projection of it, and the command line shows it.
-"""
+"""One candidate, from proposal to record."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, replace
-from datetime import UTC, datetime
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from prunenas.architecture import Architecture, build, count_flops, drop, masked
 from prunenas.errors import (
@@ -23,139 +18,22 @@ from prunenas.errors import (
     TrainingError,
     refuse_to_hide_ctrl_c,
 )
-from prunenas.methods import Dense, Method
+from prunenas.latency import Latency, activations_of
+from prunenas.methods import Dense
 from prunenas.training import EpochMetrics, point, scratch_epochs
 from prunenas.training.shared import Job, Trainings
-from prunenas.version import versions
-
-State = Literal["complete", "failed", "infeasible", "stopped", "paused"]
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is kept of one trial; plain values only, so that it round-trips through JSON.
-
-    Attributes:
-        number: The trial's number within its study, from 0.
-        study: The study's name.
-        method: The pruning method's name.
-        parameters: What Optuna proposed, by name.
-        ratios: The share of channels kept for each group, each in (0, 1].
-        state: ``complete`` (trained to the end), ``stopped`` (training ended early on purpose),
-            ``infeasible`` (told at once, never trained), ``failed``, or ``paused`` (it may go on;
-            no finished trial is).
-        reason: Why the trial is not complete; ``None`` when it is, or is paused.
-        architecture: :meth:`prunenas.Architecture.to_dict`; ``None`` when none was derived.
-        digest: The architecture's digest.
-        accuracy: Share in [0, 1] on the validation split after the last epoch.
-        flops: Fused multiply-adds for one input.
-        flops_ratio: ``flops`` as a share of the dense network's.
-        params: Number of trainable parameters.
-        epochs: Epochs of the training that the figures come from.
-        seconds: Wall time of the whole trial.
-        curve: One mapping for each epoch: ``epoch``, ``train_loss``, ``train_accuracy``,
-            ``validation_loss``, ``validation_accuracy``, ``lr``.
-        notes: The method's own figures, such as the threshold it found.
-        seeds: Every seed the trial used, by purpose.
-        versions: Versions of prunenas, Python and the libraries that decide figures.
-        started: ISO 8601 time with zone.
-        finished: ISO 8601 time with zone.
-        reused: Whose training the figures come from, ``trial 3`` or ``STUDY/3``; None if the trial
-            was trained itself.
-        start: What the proposal is called, where it is one of the study's starts and not the
-            sampler's.
-    """
-
-    number: int
-    study: str
-    method: str
-    parameters: dict[str, Any]
-    ratios: dict[str, float]
-    state: State
-    reason: str | None
-    architecture: dict[str, Any] | None
-    digest: str | None
-    accuracy: float | None
-    flops: int | None
-    flops_ratio: float | None
-    params: int | None
-    epochs: int
-    seconds: float
-    curve: list[dict[str, float]]
-    notes: dict[str, Any]
-    seeds: dict[str, int]
-    versions: dict[str, str]
-    started: str
-    finished: str
-    reused: str | None = None
-    start: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record as JSON values; a copy that shares nothing with the record."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` wrote.
-
-        Raises:
-            StudyError: A field is missing or unknown, as in a record of another version.
-        """
-        names = {field.name for field in fields(cls)}
-        needed = {field.name for field in fields(cls) if field.default is MISSING}
-        if missing := sorted(needed - values.keys()):
-            raise StudyError(f"a trial's record must have {', '.join(missing)}")
-        if strange := sorted(values.keys() - names):
-            raise StudyError(f"a trial's record has unknown fields: {', '.join(strange)}")
-        return cls(**values)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What is proposed for one trial.
-
-    Attributes:
-        number: The trial's number within its study, from 0.
-        study: The study's name.
-        method_name: The method's name in the study.
-        method: The method with its hyperparameters.
-        parameters: What Optuna proposed, by name.
-        ratios: The share kept of each channel group, where the method follows given ratios; of
-            each layer's weights, where it follows given densities.
-        flops: A budget that the architecture must meet; None where the study has none.
-        seeds: Seeds by purpose; ``training`` and ``method`` are used here.
-        start: See :class:`Record`.
-        fixed: Groups or layers whose ratio is not searched and holds under a budget too.
-    """
-
-    number: int
-    study: str
-    method_name: str
-    method: Method
-    parameters: Mapping[str, Any]
-    ratios: Mapping[str, float] | None
-    flops: int | None
-    seeds: Mapping[str, int]
-    start: str | None = None
-    fixed: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A trial's record, and the weights it ended with; None unless it is complete."""
-
-    record: Record
-    weights: dict[str, Tensor] | None
+from prunenas.trial.record import Candidate, Outcome, Record, blank_record, now
 
 
 def run_trial(
     candidate: Candidate,
     dense: Dense,
     *,
-    derived: Callable[[Architecture, int], None] | None = None,
+    derived: Callable[[Architecture, int, Latency | None], None] | None = None,
     report: Callable[[EpochMetrics], bool | str | None] | None = None,
     checkpoint: Path | None = None,
     trainings: Trainings | None = None,
+    measure: Callable[[Architecture], Latency] | None = None,
 ) -> Outcome:
     """Derive an architecture, count it, train it from scratch, and write down what came of it.
 
@@ -165,11 +43,12 @@ def run_trial(
     Args:
         candidate: What was proposed.
         dense: The dense network, its data, recipe and device.
-        derived: Told of the architecture and its epochs before training begins.
+        derived: Told of the architecture, its epochs and its latency before training begins.
         report: Told of each epoch; its answer may be "stop".
         checkpoint: Where the training is kept and taken up again, see ``training.train``; one that
             is shared has a checkpoint of its own.
         trainings: Where trainings are shared with other trials; None trains this one anew.
+        measure: Measures its latency; needed where the candidate has a limit to it.
 
     Raises:
         DataError: The data can't be read, which every other trial would meet too.
@@ -180,7 +59,7 @@ def run_trial(
 
     def ended(record: Record, **changes: Any) -> Record:
         return replace(
-            record, seconds=round(time.monotonic() - clock, 3), finished=_now(), **changes
+            record, seconds=round(time.monotonic() - clock, 3), finished=now(), **changes
         )
 
     record, curve = blank, list[dict[str, float]]()
@@ -210,9 +89,18 @@ def run_trial(
             flops_ratio=architecture.flops / dense.space.dense.flops,
             params=architecture.params,
             notes=dict(derivation.notes),
+            peak_activations=activations_of(architecture),
         )
+        latency = measure(architecture) if measure is not None else None
+        if latency is not None:
+            record = replace(record, latency=latency.to_dict())
+            if candidate.latency_ms is not None and latency.median > candidate.latency_ms:
+                raise BudgetError(
+                    f"takes {latency.median:.3g} ms, more than latency_ms: "
+                    f"{candidate.latency_ms:g} ({latency.protocol})"
+                )
         if derived is not None:
-            derived(architecture, epochs)
+            derived(architecture, epochs, latency)
         seed = candidate.seeds["training"]
 
         def tell(metrics: EpochMetrics) -> bool | str | None:
@@ -282,35 +170,6 @@ def job_of(architecture: Architecture, dense: Dense, *, epochs: int, seed: int) 
     )
 
 
-def blank_record(candidate: Candidate) -> Record:
-    """The record of a trial of which nothing is known yet: failed, if it stays like this."""
-    now = _now()
-    return Record(
-        number=candidate.number,
-        study=candidate.study,
-        method=candidate.method_name,
-        parameters=dict(candidate.parameters),
-        ratios={},
-        state="failed",
-        reason=None,
-        architecture=None,
-        digest=None,
-        accuracy=None,
-        flops=None,
-        flops_ratio=None,
-        params=None,
-        epochs=0,
-        seconds=0.0,
-        curve=[],
-        notes={},
-        seeds=dict(candidate.seeds),
-        versions=versions(),
-        started=now,
-        finished=now,
-        start=candidate.start,
-    )
-
-
 def halted(what: str, error: DataError | OSError) -> DataError | StudyError:
     """What ends a study rather than a trial: trouble with data or files that all would have."""
     advice = "What is finished is kept; the same command goes on from there"
@@ -328,7 +187,3 @@ def _counted(architecture: Architecture, seed: int) -> nn.Module:
     if counted != architecture.whole_flops:
         raise TraceError(f"fvcore counts {counted:,} FLOPs, not {architecture.whole_flops:,}")
     return network
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
