@@ -63,7 +63,7 @@ def latency_picture(
         own = [record for record in shown if record["method"] == name]
         latencies = [record["latency"] for record in own]
         tops += [each["high"] for each in latencies]
-        axes.errorbar(
+        drawing = axes.errorbar(
             [record["flops"] / size for record in own],
             [each["median"] for each in latencies],
             yerr=[
@@ -72,7 +72,6 @@ def latency_picture(
             ],
             linestyle="none",
             markersize=7,
-            gid=f"trials-{name}",
             markeredgewidth=1.1,
             ecolor=INK,
             elinewidth=0.9,
@@ -81,6 +80,7 @@ def latency_picture(
             zorder=4,
             **style,
         )
+        drawing.lines[0].set_gid(f"trials-{name}")
     axes.set_xlim(0, 1.04 * most / size)
     axes.set_ylim(0, 1.06 * max(tops) or 1.0)
     axes.set_xlabel(f"FLOPs ({unit}, multiply-adds for one input)")

@@ -11,6 +11,7 @@ from prunenas.architecture import weights_kept
 from prunenas.errors import TrackingError, unknown
 from prunenas.tracking import front as front_rows
 from prunenas.tracking.config import TrackingConfig, read_config
+from prunenas.tracking.drawings import DrawStudy, drawings
 from prunenas.tracking.quiet import mlflow_at_work
 from prunenas.tracking.reach import check_reachable
 from prunenas.tracking.repeats import DrawRepeats, write_repeats
@@ -27,9 +28,10 @@ from prunenas.tracking.store import Store, StudyRuns
 
 _CLOSED = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
+_TABLES = json.dumps([{"path": "front_table.json", "type": "table"}])
+
 DrawDensities = Callable[[Mapping[str, tuple[int, int]]], bytes]
 DrawWidths = Callable[[Mapping[str, int], Mapping[str, int]], bytes]
-DrawFront = Callable[[Sequence[Mapping[str, Any]], Mapping[str, Any]], bytes]
 
 
 class Tracker:
@@ -48,10 +50,10 @@ class Tracker:
         config: Path | None = None,
         draw_widths: DrawWidths | None = None,
         draw_densities: DrawDensities | None = None,
-        draw_front: DrawFront | None = None,
+        draw_front: DrawStudy | None = None,
         draw_repeats: DrawRepeats | None = None,
-        draw_methods: DrawFront | None = None,
-        draw_latency: DrawFront | None = None,
+        draw_methods: DrawStudy | None = None,
+        draw_latency: DrawStudy | None = None,
         costs: Sequence[str] = front_rows.FLOPS,
     ) -> None:
         """Decide where tracking goes.
@@ -217,33 +219,21 @@ class Tracker:
         store, runs = self._opened()
         listing = front_rows.listing(front, dense)
         told = [(record["number"], record["state"]) for record in records]
-        complete = {record["method"] for record in records if record["state"] == "complete"}
-        draw_methods = self._draw_methods if len(complete) > 1 else None
-        # A study tracked before there was a picture of methods gets it.
-        more = " methods" if draw_methods else ""
-        timed = any(record.get("latency") for record in records)
-        draw_latency = self._draw_latency if timed else None
-        more += " latency" if draw_latency else ""
+        drawn = drawings(
+            records, front=self._draw_front, methods=self._draw_methods, latency=self._draw_latency
+        )
+        # A study tracked before there was a picture gets it.
+        more = "".join(f" {each.name}" for each in drawn if each.name != "front")
         digest = _digest(f"{listing} {told} {sorted(runs.children)}{more}")
         if runs.tags.get("prunenas.written") == digest:
             return
         files: dict[str, str | bytes] = {
             "front.json": listing,
             "front_table.json": front_rows.table(front),
+            **{each.file: each.draw(records, dense) for each in drawn},
         }
-        pictures = {}
-        if self._draw_front and records:
-            files["front.png"] = self._draw_front(records, dense)
-            pictures["Accuracy against FLOPs"] = "front.png"
-        if draw_methods:
-            files["methods.png"] = draw_methods(records, dense)
-            pictures["Accuracy by method"] = "methods.png"
-        if draw_latency:
-            files["latency.png"] = draw_latency(records, dense)
-            pictures["FLOPs against latency"] = "latency.png"
         shown = {
-            what: f"get-artifact?path={name}&run_uuid={runs.run_id}"
-            for what, name in pictures.items()
+            each.title: f"get-artifact?path={each.file}&run_uuid={runs.run_id}" for each in drawn
         }
         written, dense_latency = int(runs.figures.get("trials", 0)), dense.get("latency_ms")
         points = front_rows.history(records, written, self._costs, dense_latency)
@@ -259,9 +249,7 @@ class Tracker:
                     child.on_front = number in members
             marks = {
                 "mlflow.note.content": front_rows.note(front, records, dense, shown),
-                "mlflow.loggedArtifacts": json.dumps(
-                    [{"path": "front_table.json", "type": "table"}]
-                ),
+                "mlflow.loggedArtifacts": _TABLES,
                 "prunenas.written": digest,
             }
             store.write(runs.run_id, points, tags=marks)
