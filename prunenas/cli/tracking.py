@@ -67,10 +67,10 @@ def _leave(number: int, frame: object) -> None:
 
 
 def track(study: StudyName, storage: Storage = STUDIES, tracking: Tracking = None) -> None:
-    """Write to MLflow what it has missed of a study, and the study's report.
+    """Write to MLflow what it has missed of a study.
 
-    Such as trials that ended while the server was down. Everything MLflow shows can be rebuilt from
-    the study's storage; what is there already is left.
+    Such as its report, and trials that ended while the server was down. Everything MLflow shows can
+    be rebuilt from the study's storage; what is there already is left.
 
     \b
     prunenas track quickstart

@@ -27,7 +27,6 @@ from prunenas.tracking.rows import (
 from prunenas.tracking.store import Store, StudyRuns
 
 _CLOSED = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
-
 _TABLES = json.dumps([{"path": "front_table.json", "type": "table"}])
 
 DrawDensities = Callable[[Mapping[str, tuple[int, int]]], bytes]
