@@ -139,6 +139,32 @@ def test_one_question_has_the_p_of_a_paired_t_test() -> None:
     assert f">{fmean(differences) / stdev(differences):+.2f}<" in text  # Cohen's d
 
 
+def test_methods_together_have_the_p_of_their_means_over_seeds() -> None:
+    rows = [Contender(name, name, 0.5) for name in ("taylor", "magnitude")]
+    tuned = ((0.80, 0.83, 0.81), (0.70, 0.75, 0.71))
+    scratch = ((0.82, 0.86, 0.815), (0.74, 0.75, 0.73))
+    of = comparison(
+        methods=[{"name": row.method} for row in rows],
+        budgets=[0.5],
+        arms=["fine_tuned", "scratch_e"],
+    )
+    results = {
+        Cell(arm, 7 + n, 0.5, row): Outcome(test=value, flops=1, params=1, digest=f"{row} {arm}")
+        for arm, every in (("fine_tuned", tuned), ("scratch_e", scratch))
+        for row, values in zip(rows, every, strict=True)
+        for n, value in enumerate(values)
+    }
+    text = comparison_page(of, [Compared(of.models[0], 2, 2, tuple(rows), results, 12)])
+    first, second = (
+        [fmean(both) for both in zip(*every, strict=True)] for every in (tuned, scratch)
+    )
+    (told,) = re.findall(r"Methods together.*?<tbody>(.*?)</tbody>", text, re.DOTALL)
+    assert f">{ttest_rel(second, first).pvalue:.3f}<" in told
+    assert f">{100 * (fmean(second) - fmean(first)):+.2f}<" in told
+    worse = ttest_rel([each + 0.005 for each in second], first, alternative="greater").pvalue
+    assert f">{worse:.3f}<" in told
+
+
 def test_it_says_how_it_came_about() -> None:
     of = comparison().came_from("name: made  # as the user wrote it\n")
     text = comparison_page(of, [part(of)], command="prunenas compare made.yaml --seeds 3")

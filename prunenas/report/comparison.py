@@ -6,6 +6,8 @@ from html import escape
 from typing import Any
 
 from prunenas.evidence.comparison import Compared
+from prunenas.evidence.patterns import EVEN, UNEVEN
+from prunenas.evidence.pooled import Pooled
 from prunenas.evidence.statistics import ALPHA
 from prunenas.evidence.table import Answer, Figure, Row, words
 from prunenas.report import document as frame
@@ -84,6 +86,7 @@ def _network(
         "<p>Marks are means over seeds, bars and the band one standard deviation to each side, "
         "dots single seeds.</p>"
         f"<h3>Accuracies</h3>{_table(comparison, part, rows)}"
+        f"{_together(comparison, part)}"
         f"<h3>Verdicts</h3>{_verdicts(comparison, rows)}{_reasons(rows)}"
     )
 
@@ -100,13 +103,16 @@ def _table(comparison: Comparison, part: Compared, rows: Sequence[Row]) -> str:
                 number(None if own is None or own.flops is None else round(own.flops)),
                 number(None if own is None or own.params is None else round(own.params)),
                 *(_cell(row.figures.get(arm), comparison.seeds) for arm in arms),
+                number(None if row.pattern is None else row.pattern.spread, 2),
             )
         )
-    heads = ("method", "FLOPs, %", "FLOPs", "parameters", *map(words, arms))
+    heads = ("method", "FLOPs, %", "FLOPs", "parameters", *map(words, arms), "spread")
     return (
         "<p>Test accuracy in %, mean ± standard deviation over "
         f"{comparison.seeds} seeds; (n) where it is of fewer. FLOPs and parameters are means of "
-        "the method's own architectures; controls meet the same budget.</p>"
+        "the method's own architectures; controls meet the same budget. Spread: how unevenly "
+        f"stages are pruned, standard deviation over mean; below {EVEN:g} uniform widths should do "
+        f"as well, above {UNEVEN:g} search may beat them.</p>"
         f"{table(heads, cells)}"
     )
 
@@ -126,33 +132,13 @@ def _cell(figure: Figure | None, seeds: int) -> str:
 
 def _verdicts(comparison: Comparison, rows: Sequence[Row]) -> str:
     cells = [
-        (
-            row.contender.label,
-            f"{100 * row.contender.flops_ratio:g} %",
-            f"{words(each.second)} against {words(each.first)}",
-            each.sentence,
-            f"#{each.verdict.pairs.mean}#{100 * each.verdict.pairs.mean:+.2f}",
-            _interval(each),
-            _effect(each.verdict.pairs.effect),
-            _p(each.verdict.p_different),
-            _p(each.verdict.p_as_good),
-        )
+        (row.contender.label, f"{100 * row.contender.flops_ratio:g} %", *_judged(each))
         for row in rows
         for each in row.answers
     ]
     if not cells:
         return "<p>No two ways of training have a seed in common yet.</p>"
-    heads = (
-        "method",
-        "FLOPs",
-        "question",
-        "verdict",
-        "difference",
-        "95 %",
-        "effect",
-        "p different",
-        "p as good",
-    )
+    heads = ("method", "FLOPs", *_JUDGED)
     return (
         "<p>Differences in points of accuracy, seed by seed, with the interval that the true mean "
         "lies in with 95 % confidence and Cohen's d of the pairs as effect. Student's t tests: "
@@ -164,7 +150,38 @@ def _verdicts(comparison: Comparison, rows: Sequence[Row]) -> str:
     )
 
 
-def _interval(answer: Answer) -> str:
+def _together(comparison: Comparison, part: Compared) -> str:
+    """What all rows of a kind say, which is asked less often and so told apart sooner."""
+    cells = [
+        (each.kind, number(each.rows), *_judged(each), _p(each.p_not_worse))
+        for each in part.pooled(comparison)
+    ]
+    if not cells:
+        return ""
+    return (
+        "<h3>Methods together</h3><p>For each seed, differences averaged over the rows of a kind; "
+        "tested over seeds, and corrected for these questions alone. Not worse: by "
+        f"{100 * comparison.margin:g} points or more.</p>"
+        + table(("methods", "rows", *_JUDGED, "p not worse"), cells)
+    )
+
+
+_JUDGED = ("question", "verdict", "difference", "95 %", "effect", "p different", "p as good")
+
+
+def _judged(each: Answer | Pooled) -> tuple[str, ...]:
+    return (
+        f"{words(each.second)} against {words(each.first)}",
+        each.sentence,
+        f"#{each.verdict.pairs.mean}#{100 * each.verdict.pairs.mean:+.2f}",
+        _interval(each),
+        _effect(each.verdict.pairs.effect),
+        _p(each.verdict.p_different),
+        _p(each.verdict.p_as_good),
+    )
+
+
+def _interval(answer: Answer | Pooled) -> str:
     found = answer.verdict.pairs.interval()
     return "" if found is None else f"#{found[0]}#{100 * found[0]:+.2f} to {100 * found[1]:+.2f}"
 
