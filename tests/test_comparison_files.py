@@ -1,10 +1,14 @@
 """The committed comparisons run: every row of each, with few images and short trainings."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from prunenas.evidence.comparison import compare
+from prunenas.architecture import fill_arguments, trace
+from prunenas.evidence.cells import cells
+from prunenas.evidence.comparison import compare, every_method
+from prunenas.evidence.cost import cost
 from prunenas.spec import Comparison, load_comparison
 
 ROOT = Path(__file__).parent.parent
@@ -62,3 +66,21 @@ def test_those_for_gpus_say_that_they_have_not_run_yet() -> None:
             1e-4,
         )
         assert (recipe.schedule, recipe.milestones, recipe.gamma) == ("step", (0.5, 0.75), 0.1)
+
+
+def test_what_those_for_gpus_cost_stands_in_the_documents() -> None:
+    text = (ROOT / "docs" / "results.md").read_text()
+    rows = re.findall(r"^\| `studies/(\w+)\.yaml` \| (\d+) \| ([\d.]+) \| (\S+) \|$", text, re.M)
+    assert {row[0] for row in rows} == FOR_GPUS
+    for name, networks, trainings, multiply_adds in rows:
+        comparison = load_comparison(ROOT / "studies" / f"{name}.yaml")
+        (model,) = comparison.models
+        shape = (3, 32, 32)
+        arguments = fill_arguments(model.name, model.arguments, classes=10, input_shape=shape)
+        space = trace(model.name, arguments=arguments, input_shape=shape)
+        todo = cells(list(every_method(comparison)), comparison.arms, range(comparison.seeds))
+        images = round(50_000 * (1 - comparison.data.validation))
+        found = cost(comparison, todo, dense_flops=space.dense_flops, images=images)
+        assert found.networks == int(networks)
+        assert f"{found.dense_trainings:.1f}" == trainings
+        assert f"{found.multiply_adds:.1e}" == multiply_adds
