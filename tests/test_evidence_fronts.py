@@ -111,13 +111,31 @@ def test_the_command_compares_a_trial_of_a_study(
     assert row["figures"]["fine_tuned"]["n"] == row["figures"]["uniform"]["n"] == 2
 
 
+def test_a_studys_file_stands_for_the_study(
+    view: StudyView, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "other_name.yaml"
+    path.write_text(view.text)
+    options = ["--seeds", "2", "--storage", STORE, "--device", "cpu", "--plan", "--json"]
+    assert main(["compare", str(path), *options]) == 0
+    by_file = capsys.readouterr().out
+    assert main(["compare", "tiny", *options]) == 0
+    assert by_file == capsys.readouterr().out
+    # Dense, uniform and random at each budget, and three ways for each of the front.
+    budgets = len({record.flops for record in view.final_front})
+    (planned,) = json.loads(by_file)
+    assert planned["networks"] == 2 * (1 + 2 * budgets + 3 * len(view.final_front))
+
+
 def test_mistakes_of_the_command_are_one_line(
     view: StudyView, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("pair.yaml").write_text("budgets: [0.5]\n")
     for arguments, told in (
         (["tiny", "--trial", "77"], "has no trial 77"),
         (["nobody"], "unknown study 'nobody'"),
-        (["tiny.yaml", "--trial", "1"], "trials are of a study, not of a file"),
+        (["pair.yaml", "--trial", "1"], "trials are of a study, not of a comparison"),
+        (["nowhere.yaml"], "nowhere.yaml"),
         (["tiny", "--seeds", "1"], "'--seeds'"),
         (["tiny", "--markdown", "studies.db"], "--replace overwrites it"),
     ):

@@ -23,7 +23,7 @@ def compare(
         str,
         typer.Argument(
             metavar="COMPARISON.yaml|STUDY",
-            help="What is compared with what; or a study, whose front is.",
+            help="What is compared with what; or a study or its file, whose front is.",
             show_default=False,
         ),
     ],
@@ -222,15 +222,20 @@ def _plan(
 def _asked(
     what: str, trials: list[int], seeds: int | None, storage: str
 ) -> "tuple[Comparison, tuple[Contender, ...] | None]":
-    """Return the comparison of a file, or of a study's front."""
-    from prunenas.spec import load_comparison
+    """Return the comparison of a file, or of a study's front, by its name or its file."""
+    from prunenas.spec import is_study, load_comparison, load_study
 
     if what.endswith((".yaml", ".yml")):
-        if trials:
-            raise typer.BadParameter("trials are of a study, not of a file", param_hint="'--trial'")
-        comparison = load_comparison(what)
-        given = {} if seeds is None else {"seeds": seeds}
-        return comparison.model_copy(update=given), None
+        if is_study(what):
+            what = load_study(what).name
+        elif trials:
+            raise typer.BadParameter(
+                "trials are of a study, not of a comparison", param_hint="'--trial'"
+            )
+        else:
+            comparison = load_comparison(what)
+            given = {} if seeds is None else {"seeds": seeds}
+            return comparison.model_copy(update=given), None
     from prunenas.cli.choice import choose
     from prunenas.evidence.fronts import front_comparison
     from prunenas.search import open_study

@@ -9,7 +9,7 @@
 from prunenas.spec.comparison import Arm, Comparison, load_comparison
 from prunenas.spec.files import maps_text
 from prunenas.spec.fitting import check_densities, check_whole, check_widths
-from prunenas.spec.load import check, known_spaces, load_space, load_study
+from prunenas.spec.load import check, is_study, known_spaces, load_space, load_study
 from prunenas.spec.objective import COSTS, Cost, LatencySection, Objective, SearchSection
 from prunenas.spec.recipe import load_recipe
 from prunenas.spec.space import Densities, Domain, SearchSpace, ShareRange, Widths
@@ -41,6 +41,7 @@ __all__ = [
     "check_densities",
     "check_whole",
     "check_widths",
+    "is_study",
     "known_spaces",
     "load_comparison",
     "load_recipe",

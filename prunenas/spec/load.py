@@ -75,6 +75,16 @@ def check(*paths: str | os.PathLike[str]) -> None:
         raise SpecError(lines)
 
 
+def is_study(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a study's rather than a comparison's or a search space's.
+
+    Raises:
+        SpecError: It can't be read.
+    """
+    value = read(Path(path)).value
+    return isinstance(value, dict) and bool({"objective", "search"} & value.keys())
+
+
 def known_spaces(study: str | os.PathLike[str] | None = None) -> dict[str, Path]:
     """Return the search spaces that a study can name, by name.
 
