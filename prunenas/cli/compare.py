@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunenas.cli.options import CacheFolder, Device, Json, Storage
+from prunenas.cli.options import CacheFolder, Device, Json, Storage, trial_option
 from prunenas.cli.run import Interrupted
 from prunenas.cli.watcher import Watcher
 from prunenas.places import CACHE, STUDIES, address
@@ -29,13 +29,7 @@ def compare(
     ],
     trials: Annotated[
         list[int] | None,
-        typer.Option(
-            "--trial",
-            metavar="NUMBER",
-            min=0,
-            help="This trial of the study, instead of its front. Repeatable.",
-            show_default=False,
-        ),
+        trial_option("This trial of the study, instead of its front. Repeatable."),
     ] = None,
     seeds: Annotated[
         int | None,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunenas.cli.options import Device, Json, Storage, StudyName, Tracking
+from prunenas.cli.options import Device, Json, Storage, StudyName, Tracking, trial_option
 from prunenas.errors import DataError
 from prunenas.places import STUDIES
 
@@ -26,13 +26,7 @@ def export(
     ],
     trials: Annotated[
         list[int] | None,
-        typer.Option(
-            "--trial",
-            metavar="NUMBER",
-            min=0,
-            help="This trial's architecture, into OUT/trial_NUMBER. Repeatable.",
-            show_default=False,
-        ),
+        trial_option("This trial's architecture, into OUT/trial_NUMBER. Repeatable."),
     ] = None,
     flops_ratio: Annotated[
         float | None,

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunenas.cli.options import CacheFolder, Device, Json, Storage
+from prunenas.cli.options import (
+    CacheFolder,
+    Device,
+    Json,
+    Storage,
+    input_option,
+    set_option,
+    trial_option,
+)
 from prunenas.places import CACHE, STUDIES
 
 if TYPE_CHECKING:
@@ -55,13 +63,7 @@ def guide(
     ] = None,
     trials: Annotated[
         list[int] | None,
-        typer.Option(
-            "--trial",
-            metavar="NUMBER",
-            min=0,
-            help="Of a study: the pattern of this trial, instead of the front's. Repeatable.",
-            show_default=False,
-        ),
+        trial_option("Of a study: the pattern of this trial, instead of the front's. Repeatable."),
     ] = None,
     model: Annotated[
         str | None,
@@ -74,21 +76,11 @@ def guide(
     ] = None,
     shape: Annotated[
         str | None,
-        typer.Option(
-            "--input",
-            metavar="C,H,W",
-            help="Shape of one input of that network.",
-            show_default=False,
-        ),
+        input_option("Shape of one input of that network."),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="An argument of its constructor; VALUE is JSON or a word. Repeatable.",
-            show_default=False,
-        ),
+        set_option("An argument of its constructor; VALUE is JSON or a word. Repeatable."),
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Overwrite an export that is there.")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunenas.cli.options import Json, Trust, setting
+from prunenas.cli.options import Json, Trust, input_option, set_option, setting
 from prunenas.errors import SourceError
 
 if TYPE_CHECKING:
@@ -28,21 +28,11 @@ def inspect(
     ],
     shape: Annotated[
         str | None,
-        typer.Option(
-            "--input",
-            metavar="C,H,W",
-            help="Shape of one input; otherwise the model's own, 3,224,224 for torchvision's.",
-            show_default=False,
-        ),
+        input_option("Shape of one input; otherwise the model's own, 3,224,224 for torchvision's."),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="An argument of the model's constructor; VALUE is JSON or a word. Repeatable.",
-            show_default=False,
-        ),
+        set_option("An argument of the model's constructor; VALUE is JSON or a word. Repeatable."),
     ] = None,
     trust: Trust = False,
     json: Json = False,

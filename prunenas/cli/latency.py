@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunenas.cli.options import Json, Storage, Trust
+from prunenas.cli.options import Json, Storage, Trust, input_option, set_option, trial_option
 from prunenas.errors import unknown
 from prunenas.places import STUDIES
 
@@ -48,31 +48,15 @@ def latency(
     warmup: Annotated[int, typer.Option("--warmup", min=0, help="Passes before them.")] = 10,
     trials: Annotated[
         list[int] | None,
-        typer.Option(
-            "--trial",
-            metavar="NUMBER",
-            min=0,
-            help="Of a study, this trial instead of the front. Repeatable.",
-            show_default=False,
-        ),
+        trial_option("Of a study, this trial instead of the front. Repeatable."),
     ] = None,
     shape: Annotated[
         str | None,
-        typer.Option(
-            "--input",
-            metavar="C,H,W",
-            help="Shape of one input of models; otherwise their own.",
-            show_default=False,
-        ),
+        input_option("Shape of one input of models; otherwise their own."),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="An argument of models' constructors; VALUE is JSON or a word. Repeatable.",
-            show_default=False,
-        ),
+        set_option("An argument of models' constructors; VALUE is JSON or a word. Repeatable."),
     ] = None,
     plot: Annotated[
         Path | None,

@@ -51,6 +51,21 @@ StudyName = Annotated[
 ]
 
 
+def trial_option(told: str) -> Any:
+    """Return ``--trial NUMBER``, repeatable; ``told`` is its help."""
+    return typer.Option("--trial", metavar="NUMBER", min=0, help=told, show_default=False)
+
+
+def input_option(told: str) -> Any:
+    """Return ``--input C,H,W``; ``told`` is its help."""
+    return typer.Option("--input", metavar="C,H,W", help=told, show_default=False)
+
+
+def set_option(told: str) -> Any:
+    """Return ``--set NAME=VALUE``, repeatable; ``told`` is its help."""
+    return typer.Option("--set", metavar="NAME=VALUE", help=told, show_default=False)
+
+
 def setting(text: str, example: str) -> tuple[str, Any]:
     """Read what ``--set`` was given: a name, and a value that is JSON or a word.
 

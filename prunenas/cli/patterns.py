@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunenas.cli.options import Json, Storage, Trust
+from prunenas.cli.options import Json, Storage, Trust, trial_option
 from prunenas.errors import ExportError, SourceError, StudyError
 from prunenas.places import STUDIES
 
@@ -37,13 +37,7 @@ def patterns(
     ],
     trials: Annotated[
         list[int] | None,
-        typer.Option(
-            "--trial",
-            metavar="NUMBER",
-            min=0,
-            help="This trial of the one study, instead of its front. Repeatable.",
-            show_default=False,
-        ),
+        trial_option("This trial of the one study, instead of its front. Repeatable."),
     ] = None,
     out: Annotated[
         Path | None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunenas.cli.options import Device, Json, Tracking, Trust, setting
+from prunenas.cli.options import Device, Json, Tracking, Trust, set_option, setting
 from prunenas.cli.run import Interrupted
 from prunenas.errors import ExportError, unknown
 
@@ -67,12 +67,7 @@ def train(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="One key of the recipe, such as lr=0.05; VALUE is JSON or a word. Repeatable.",
-            show_default=False,
-        ),
+        set_option("One key of the recipe, such as lr=0.05; VALUE is JSON or a word. Repeatable."),
     ] = None,
     epochs: Annotated[
         int | None,
