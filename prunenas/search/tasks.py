@@ -31,15 +31,18 @@ class Try:
         """See ``workers.Task``; so for what follows."""
         return f"trial {self.candidate.number}"
 
-    def progress(self, event: Event) -> tuple[str, int] | None:  # noqa: D102
+    def progress(self, event: Event) -> tuple[str, int] | None:
+        """See ``workers.Task``."""
         return reached(event)
 
-    def heard(self, event: Event) -> "Try":  # noqa: D102
+    def heard(self, event: Event) -> "Try":
+        """See ``workers.Task``."""
         if isinstance(event, TrialEpoch):
             return replace(self, told=max(self.told, event.epoch))
         return self
 
-    def given_up(self, reason: str) -> "Tried":  # noqa: D102
+    def given_up(self, reason: str) -> "Tried":
+        """See ``workers.Task``."""
         return Tried(self, replace(blank_record(self.candidate), reason=reason))
 
 
@@ -74,13 +77,16 @@ class TryAgain:
         """See ``workers.Task``; so for what follows."""
         return f"trial {self.again.number}"
 
-    def progress(self, event: Event) -> tuple[str, int] | None:  # noqa: D102
+    def progress(self, event: Event) -> tuple[str, int] | None:
+        """See ``workers.Task``."""
         return reached(event)
 
-    def heard(self, event: Event) -> "TryAgain":  # noqa: D102
+    def heard(self, event: Event) -> "TryAgain":
+        """See ``workers.Task``."""
         return self
 
-    def given_up(self, reason: str) -> "Repeated":  # noqa: D102
+    def given_up(self, reason: str) -> "Repeated":
+        """See ``workers.Task``."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         seed = self.again.seed
         return Repeated(self.again, Repeat(seed, None, reason, epochs=0, seconds=0.0, finished=now))
