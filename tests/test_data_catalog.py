@@ -23,7 +23,8 @@ def rows(images: torch.Tensor) -> set[bytes]:
 
 def test_every_entry_describes_itself() -> None:
     assert set(DATASETS) == {
-        *("mnist5k", "digits", "fashion_mnist", "cifar10", "cifar100", "image_folder"),
+        *("mnist5k", "digits", "fashion_mnist", "cifar10", "cifar100", "femnist"),
+        "image_folder",
     }
     for name, entry in DATASETS.items():
         assert entry.name == name
@@ -142,6 +143,7 @@ def test_an_unknown_name_lists_the_choices() -> None:
         ("cifar10", "cifar-10-batches-bin", "cifar-10-binary.tar.gz"),
         ("cifar100", "cifar-100-binary", "cifar-100-binary.tar.gz"),
         ("fashion_mnist", "FashionMNIST/raw", "apt-get install dataset-fashion-mnist"),
+        ("femnist", "train/*.json", "./preprocess.sh"),
         ("image_folder", "train/CLASS/*.jpg", "set 'root'"),
     ],
 )

@@ -96,6 +96,27 @@ def test_images_in_order_are_resized_and_cropped_as_torchvision_does(
     assert torch.cat([labels for _, labels in batches]).tolist() == [0, 0, 1, 1, 2, 2]
 
 
+def test_images_taken_by_index_are_those_of_a_pass_in_order(root: Path) -> None:
+    split = load("image_folder", root=root, image_size=28, workers=2).train
+    batches = list(split.batches(24))
+    images, labels = (torch.cat(column) for column in zip(*batches, strict=True))
+    chosen = torch.tensor([23, 0, 7, 7])
+    taken, taken_labels = split.at(chosen)
+    assert torch.equal(taken, images[chosen])
+    assert torch.equal(taken_labels, labels[chosen])
+    assert torch.equal(split.labels, labels)
+    assert split.labels.dtype == torch.int64
+    assert split.users is None
+
+
+def test_a_damaged_image_taken_by_index_is_named(root: Path) -> None:
+    split = load("image_folder", root=root, image_size=16, validation=0.0).train
+    assert isinstance(split, FolderSplit)
+    Path(split.samples[3][0]).write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"damaged or unreadable image .*/3\.png"):
+        split.at(torch.tensor([2, 3]))
+
+
 def test_augmented_passes_replay_and_leave_global_random_numbers_alone(root: Path) -> None:
     data = load("image_folder", root=root, image_size=16, workers=0)
 

@@ -97,6 +97,24 @@ def test_crops_and_flips_are_those_of_a_loop_over_pixels() -> None:
     assert torch.equal(Augmentation(pad=0, flip=False).apply(images, shifts, flips), images)
 
 
+def test_paper_around_an_image_has_the_value_asked_for() -> None:
+    image = torch.full((1, 1, 4, 4), 7, dtype=torch.uint8)
+    corner, flips = torch.tensor([[0, 0]]), torch.tensor([False])
+    (moved,) = Augmentation(pad=1, flip=False, fill=255).apply(image, corner, flips)
+    assert moved[0, 0].tolist() == [255] * 4
+    assert moved[0, :, 0].tolist() == [255] * 4
+    assert moved[0, 1:, 1:].unique().tolist() == [7]
+
+
+def test_images_taken_by_index_are_normalised_and_never_augmented() -> None:
+    split = ramp(13)
+    chosen = torch.tensor([12, 3, 3])
+    images, labels = split.at(chosen)
+    assert images.dtype == torch.float32
+    assert torch.allclose(images, split.images[chosen] / 255, atol=1e-6)
+    assert labels.tolist() == [12, 3, 3]
+
+
 def test_augmentation_draws_every_crop_equally_often_and_flips_half() -> None:
     side, pad, count = 5, 1, 3600
     image = torch.arange(1, side * side + 1, dtype=torch.uint8).reshape(1, 1, side, side)

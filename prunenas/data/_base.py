@@ -43,6 +43,31 @@ class Split(Protocol):
         ...
 
 
+class IndexedSplit(Split, Protocol):
+    """A split whose images can be taken in any order, as those of a client are."""
+
+    @property
+    def labels(self) -> Tensor:
+        """The label of each image, int64 ``(N,)``."""
+        ...
+
+    @property
+    def users(self) -> Tensor | None:
+        """Who made each image, int64 ``(N,)``; ``None`` where the data set doesn't say."""
+        ...
+
+    def at(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Some images and their labels, as :meth:`batches` yields them without augmentation.
+
+        Args:
+            indices: int64 ``(M,)``, each in 0 to N - 1; an image may be named twice.
+
+        Raises:
+            DataError: A damaged image file.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Data:
     """A data set, loaded and split.
@@ -62,7 +87,7 @@ class Data:
     name: str
     classes: int
     input_shape: tuple[int, int, int]
-    train: Split
+    train: IndexedSplit
     validation: Split
     test: Split
     digest: str

@@ -13,6 +13,7 @@ from prunenas.data.bundled import read_digits, read_mnist5k
 from prunenas.data.cifar import read_cifar10, read_cifar100
 from prunenas.data.fashion import read_fashion_mnist
 from prunenas.data.folder import MODES, load_folder
+from prunenas.data.leaf import read_femnist
 from prunenas.data.tensors import Augmentation, load_tensors
 from prunenas.errors import DataError, unknown
 
@@ -91,6 +92,19 @@ _ENTRIES = (
             read=read_cifar100,
             classes=100,
             augmentation=Augmentation(pad=4, flip=True),
+        ),
+    ),
+    DataSet(
+        name="femnist",
+        description="handwritten digits and letters with their writers, 1×28×28, 62 classes; "
+        "from the files of LEAF",
+        source="Caldas et al. 2018, LEAF: A Benchmark for Federated Settings",
+        # As mnist5k, on white paper. A mirrored letter may be another one.
+        load=partial(
+            load_tensors,
+            read=read_femnist,
+            classes=62,
+            augmentation=Augmentation(pad=2, flip=False, fill=255),
         ),
     ),
     DataSet(

@@ -124,6 +124,24 @@ class FolderSplit:
     def __len__(self) -> int:
         return len(self.samples)
 
+    @property
+    def labels(self) -> Tensor:
+        """The label of each image, int64 ``(N,)``."""
+        return torch.tensor([label for _, label in self.samples], dtype=torch.int64)
+
+    @property
+    def users(self) -> None:
+        """Nobody is known to have made these images."""
+        return None
+
+    def at(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Some images and labels; see :meth:`prunenas.data.IndexedSplit.at`.
+
+        They are decoded in this process: starting workers takes longer than a batch.
+        """
+        files = _Files(self.samples, self._channels, self._size, None, 0)
+        return self._normalised(_collate([files[index] for index in indices.tolist()]))
+
     def batches(
         self, batch_size: int, *, seed: int | None = None, epoch: int = 0, augment: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -143,10 +161,13 @@ class FolderSplit:
             generator=torch.Generator(),  # else it draws from torch's global numbers
         )
         for batch in loader:
-            if isinstance(batch, DataError):
-                raise batch
-            images, labels = (tensor.to(self._device, non_blocking=True) for tensor in batch)
-            yield torch.addcmul(self._shift, images.float(), self._scale), labels
+            yield self._normalised(batch)
+
+    def _normalised(self, batch: tuple[Tensor, Tensor] | DataError) -> tuple[Tensor, Tensor]:
+        if isinstance(batch, DataError):
+            raise batch
+        images, labels = (tensor.to(self._device, non_blocking=True) for tensor in batch)
+        return torch.addcmul(self._shift, images.float(), self._scale), labels
 
 
 def load_folder(request: Request) -> Data:

@@ -26,17 +26,22 @@ class Pixels:
         train_labels: int64 ``(N,)``.
         test: As ``train``.
         test_labels: As ``train_labels``.
+        users: Who made each training image, int64 ``(N,)``; ``None`` where that is not known.
     """
 
     train: Tensor
     train_labels: Tensor
     test: Tensor
     test_labels: Tensor
+    users: Tensor | None = None
 
     def digest(self) -> str:
-        """Hash of every pixel and label."""
+        """Hash of every pixel, label and user."""
         content = hashlib.sha256()
-        for tensor in (self.train, self.train_labels, self.test, self.test_labels):
+        tensors = [self.train, self.train_labels, self.test, self.test_labels]
+        if self.users is not None:
+            tensors.append(self.users)
+        for tensor in tensors:
             content.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
             content.update(tensor.contiguous().numpy().data)
         return content.hexdigest()
@@ -47,12 +52,14 @@ class Augmentation:
     """Random changes that keep the class.
 
     Attributes:
-        pad: Zeros put around each image before a random crop of the old size, in pixels.
+        pad: Pixels put around each image before a random crop of the old size.
         flip: Whether every second image, by chance, is mirrored left to right.
+        fill: Value of the pixels put around, 0 to 255: that of the images' background.
     """
 
     pad: int
     flip: bool
+    fill: int = 0
 
     def apply(self, images: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
         """Crop and flip a batch.
@@ -64,7 +71,7 @@ class Augmentation:
         """
         if self.pad:
             height, width = images.shape[2:]
-            padded = functional.pad(images, (self.pad,) * 4)
+            padded = functional.pad(images, (self.pad,) * 4, value=self.fill)
             # A view of every possible crop (nothing is copied), of which each image takes its own.
             crops = padded.unfold(2, height, 1).unfold(3, width, 1)
             which = torch.arange(len(images), device=images.device)
@@ -83,13 +90,21 @@ class TensorSplit:
         mean: Per channel, of pixels in [0, 255].
         std: The same way.
         augmentation: What ``augment=True`` does.
+        users: int64 ``(N,)``, or ``None`` where they are not known.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, mean: Tensor, std: Tensor, augmentation: Augmentation
+        self,
+        images: Tensor,
+        labels: Tensor,
+        mean: Tensor,
+        std: Tensor,
+        augmentation: Augmentation,
+        users: Tensor | None = None,
     ) -> None:
         self.images = images
         self.labels = labels
+        self.users = users
         self._scale = (1 / std).float().to(images.device)[:, None, None]
         self._shift = (-mean / std).float().to(images.device)[:, None, None]
         self._augmentation = augmentation
@@ -113,8 +128,15 @@ class TensorSplit:
             images = self.images[chosen]
             if shifts is not None and flips is not None:
                 images = self._augmentation.apply(images, shifts[chosen], flips[chosen])
-            normalised = torch.addcmul(self._shift, images.float(), self._scale)
-            yield normalised, self.labels[chosen]
+            yield self._normalised(images), self.labels[chosen]
+
+    def at(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Some images and labels; see :meth:`prunenas.data.IndexedSplit.at`."""
+        chosen = indices.to(self.images.device)
+        return self._normalised(self.images[chosen]), self.labels[chosen]
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return torch.addcmul(self._shift, images.float(), self._scale)
 
 
 def index_batches(
@@ -157,16 +179,16 @@ def load_tensors(
         shape = torch.Size((request.channels or 1, *shape[1:]))
         mean, std = mean.expand(shape[0]), std.expand(shape[0])
 
-    def split(images: Tensor, labels: Tensor) -> TensorSplit:
+    def split(images: Tensor, labels: Tensor, users: Tensor | None = None) -> TensorSplit:
         images = images.expand(-1, shape[0], -1, -1).contiguous()
         device = request.device
-        return TensorSplit(images.to(device), labels.to(device), mean, std, augmentation)
+        return TensorSplit(images.to(device), labels.to(device), mean, std, augmentation, users)
 
     return Data(
         name=request.name,
         classes=classes,
         input_shape=(shape[0], shape[1], shape[2]),
-        train=split(images, labels[train]),
+        train=split(images, labels[train], None if pixels.users is None else pixels.users[train]),
         validation=split(pixels.train[validation], labels[validation]),
         test=split(pixels.test, pixels.test_labels),
         digest=request.digest(
