@@ -11,6 +11,7 @@
     ├── DataError             an unknown data set, a missing or damaged folder
     ├── MethodError           a pruning method asked for what it can't do
     ├── TrainingError         a training that can't go on; ``reason`` is what the record keeps
+    ├── FederatedError        a federation that can't be set up, or can't go on
     ├── StudyError            a study that is unknown, already running, or stored for other settings
     ├── TrackingError         the tracking server is out of reach or refuses
     └── ExportError           an export that can't be written, or a folder that is none
@@ -72,6 +73,10 @@ class TrainingError(PrunenasError):
     def __init__(self, reason: str, message: str) -> None:
         self.reason = reason
         super().__init__(message)
+
+
+class FederatedError(PrunenasError):
+    """A federation's parts don't fit together, or too few clients are left to go on."""
 
 
 class StudyError(PrunenasError):

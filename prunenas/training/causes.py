@@ -60,23 +60,24 @@ def causes(
         "numerics": numerics.to_dict(),
         # Threads share a sum, and with their number its order changes.
         "threads": torch.get_num_threads() if numerics.device.type == "cpu" else None,
-        "versions": _versions(architecture.source),
-        "code": _own_code((*_ROOMS, *rooms)),
-        "source": _users_code(architecture.source),
+        "versions": versions(architecture.source),
+        "code": own_code((*_ROOMS, *rooms)),
+        "source": users_code(architecture.source),
     }
 
 
-def _versions(source: str) -> dict[str, str]:
+def versions(source: str) -> dict[str, str]:
+    """Versions of the package, of torch, and of the library that a source's network is from."""
     library = source.partition("/")[0]
     of_model = {library: version(library)} if library in ("torchvision", "timm") else {}
     return {"prunenas": __version__, "torch": torch.__version__, **of_model}
 
 
 @cache
-def _own_code(rooms: tuple[str, ...]) -> str:
+def own_code(rooms: tuple[str, ...]) -> str:
     """Digest of the package's code that decides figures: a version stands still while it's edited.
 
-    >>> _own_code(("training",)) != _own_code(("training", "data"))
+    >>> own_code(("training",)) != own_code(("training", "data"))
     True
     """
     home = Path(__file__).parents[1]
@@ -84,7 +85,7 @@ def _own_code(rooms: tuple[str, ...]) -> str:
 
 
 @cache  # once a process: modules that are imported later must not rename what is stored
-def _users_code(source: str) -> str | None:
+def users_code(source: str) -> str | None:
     """Digest of a user's own modules that a source comes from; None for a library's network.
 
     These are the loaded modules of its package; for a module outside of packages, those that lie

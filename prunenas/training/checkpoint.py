@@ -1,9 +1,6 @@
-"""A training on disk: replaced in one step, and trusted only if it is whole and fits."""
+"""What of a training is on disk, to go on from."""
 
 import hashlib
-import io
-import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +11,9 @@ from torch import nn
 
 from prunenas.architecture.masking import BUFFER as MASK
 from prunenas.training.metrics import EpochMetrics, Metrics
+from prunenas.training.sealed import read_checkpoint, write_checkpoint
 
 _FORMAT = 2  # raise it when a checkpoint means something else than before
-_DIGEST = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True)
@@ -41,50 +38,22 @@ class Checkpoint:
 
     def write(self, path: Path, *, identity: Mapping[str, Any]) -> None:
         """Replace the file at ``path`` in one step: whoever reads it finds the old or the new."""
-        buffer = io.BytesIO()
-        torch.save(
-            {
-                "format": _FORMAT,
-                "identity": dict(identity),
-                "network": dict(self.network),
-                "optimizer": dict(self.optimizer),
-                "scaler": dict(self.scaler),
-                "best": dict(self.best),
-                "curve": [asdict(epoch) for epoch in self.curve],
-            },
-            buffer,
-        )
-        payload = buffer.getbuffer()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file:
-                file.write(hashlib.sha256(payload).digest())
-                file.write(payload)
-            partial.replace(path)
-        except OSError as error:  # a full disk doesn't say of which file
-            error.filename = error.filename or str(path)
-            raise
-        finally:
-            partial.unlink(missing_ok=True)
+        values = {
+            "network": dict(self.network),
+            "optimizer": dict(self.optimizer),
+            "scaler": dict(self.scaler),
+            "best": dict(self.best),
+            "curve": [asdict(epoch) for epoch in self.curve],
+        }
+        write_checkpoint(path, values, identity=_named(identity))
 
     @classmethod
     def read(
         cls, path: Path, *, identity: Mapping[str, Any], device: torch.device
     ) -> "Checkpoint | None":
         """Read the file at ``path``; ``None`` if there is none, or it is damaged or another's."""
-        try:
-            content = memoryview(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        digest, payload = content[:_DIGEST], content[_DIGEST:]
-        if hashlib.sha256(payload).digest() != digest:
-            return None
-        try:  # weights_only: a checkpoint is data, and reading one must not run code
-            stored = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
-        except pickle.UnpicklingError:
-            return None
-        if stored.get("format") != _FORMAT or stored.get("identity") != dict(identity):
+        stored = read_checkpoint(path, identity=_named(identity), device=device)
+        if stored is None:
             return None
         return cls(
             network=stored["network"],
@@ -102,6 +71,10 @@ class Checkpoint:
                 for epoch in stored["curve"]
             ),
         )
+
+
+def _named(identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {"format": _FORMAT, **identity}
 
 
 def shape_digest(network: nn.Module) -> str:

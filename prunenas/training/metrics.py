@@ -28,7 +28,8 @@ class EpochMetrics:
     Attributes:
         epoch: Epochs finished so far, from 1.
         train: Running means over the epoch, in train mode, while the weights change. The loss is
-            the one that is minimised: label smoothing and auxiliary heads included.
+            the one that is minimised: label smoothing and auxiliary heads included. The accuracy
+            is nan where training didn't count it.
         validation: The validation split after the epoch, in eval mode, plain cross-entropy;
             ``UNKNOWN`` where it has no images.
         lr: Learning rate of the epoch's last step.
@@ -43,11 +44,11 @@ class EpochMetrics:
 
 
 def point(metrics: EpochMetrics) -> dict[str, float]:
-    """An epoch as a record's curve keeps it."""
+    """An epoch as a record's curve keeps it; without figures that training didn't take."""
+    train = {"train_loss": metrics.train.loss, "train_accuracy": metrics.train.accuracy}
     return {
         "epoch": metrics.epoch,
-        "train_loss": metrics.train.loss,
-        "train_accuracy": metrics.train.accuracy,
+        **{name: value for name, value in train.items() if not math.isnan(value)},
         "validation_loss": metrics.validation.loss,
         "validation_accuracy": metrics.validation.accuracy,
         "lr": metrics.lr,

@@ -12,13 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from prunenas.errors import TrainingError, unknown
 
-Protocol = Literal["scratch_e", "scratch_b"]
+Scratch = Literal["scratch_e", "scratch_b"]
+Protocol = Literal["scratch_e", "scratch_b", "federated"]
 Schedule = Literal["step", "cosine", "one_cycle", "constant"]
 Initial = Literal["fresh", "original", "rewound"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 MemoryFormat = Literal["auto", "channels_last", "contiguous"]
 
-PROTOCOLS: tuple[Protocol, ...] = ("scratch_e", "scratch_b")
+PROTOCOLS: tuple[Scratch, ...] = ("scratch_e", "scratch_b")
+"""Whose length is a number of epochs; ``federated`` trains in rounds of a federation."""
 
 
 class Recipe(BaseModel):
@@ -36,7 +38,8 @@ class Recipe(BaseModel):
     protocol: Protocol = Field(
         default="scratch_e",
         description="scratch_e: as many epochs as the dense network; "
-        "scratch_b: as much computation (epochs × dense flops / flops)",
+        "scratch_b: as much computation (epochs × dense flops / flops); "
+        "federated: by the clients of the study's `federation:`, in its rounds",
     )
     epochs: int = Field(
         ge=1, strict=True, description="Epochs of the dense network, and of scratch_e"
@@ -114,10 +117,36 @@ class Recipe(BaseModel):
             raise ValueError("one_cycle has a warm-up of its own: leave warmup_epochs at 0")
         return self
 
-    def epochs_for(self, *, dense_flops: int, flops: int) -> int:
-        """Epochs that this recipe trains an architecture of ``flops`` from scratch."""
+    @property
+    def scratch(self) -> Scratch:
+        """The protocol, where trainings last epochs.
+
+        Raises:
+            TrainingError: It is ``federated``.
+        """
+        if self.protocol == "federated":
+            raise TrainingError(
+                "no federation",
+                "protocol: federated needs the federation of a study, but there is none. "
+                "Give scratch_e or scratch_b",
+            )
+        return self.protocol
+
+    def epochs_for(self, *, dense_flops: int, flops: int, evaluations: int | None = None) -> int:
+        """Epochs that this recipe trains an architecture of ``flops`` from scratch.
+
+        Args:
+            dense_flops: FLOPs of the dense network.
+            flops: FLOPs of the architecture.
+            evaluations: How often a federated training is validated: what its epochs are.
+
+        Raises:
+            TrainingError: The protocol is ``federated``, but there is no federation.
+        """
+        if self.protocol == "federated" and evaluations is not None:
+            return evaluations
         return scratch_epochs(
-            self.protocol, self.epochs, dense_flops=dense_flops, flops=flops, cap=self.scratch_b_cap
+            self.scratch, self.epochs, dense_flops=dense_flops, flops=flops, cap=self.scratch_b_cap
         )
 
 

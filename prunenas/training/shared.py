@@ -1,5 +1,6 @@
 """Trainings from scratch that nobody does twice: not a trial, not a study, not a process."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +18,22 @@ from prunenas.training.metrics import EpochMetrics, Metrics, Training
 from prunenas.training.recipe import Recipe
 
 KIND = "scratch"  # of the cache's entries
+
+Done = tuple[Training, dict[str, Tensor]]
+"""What came of a training, and the state dict it ended with, on the CPU."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """Another way to train than `train`, with epochs of its own.
+
+    Attributes:
+        train: Does it: given a report, told of each epoch, and a checkpoint, as for `train`.
+        key: JSON values that its result depends on besides those of the job.
+    """
+
+    train: Callable[[Report, Path | None], Done]
+    key: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,7 @@ class Job:
         device: Where.
         initial: JSON values that say which weights ``make`` begins with, where they aren't those
             that ``seed`` gives.
+        way: What trains it, where that isn't `train`; ``make`` is not called then.
     """
 
     architecture: Architecture
@@ -59,6 +77,7 @@ class Job:
     seed: int
     device: torch.device | str
     initial: Mapping[str, Any] | None = None
+    way: Way | None = None
 
     def key(self) -> str:
         """What its result is stored under."""
@@ -72,6 +91,7 @@ class Job:
                 device=self.device,
             ),
             **({} if self.initial is None else {"initial": dict(self.initial)}),
+            **({} if self.way is None else {"way": dict(self.way.key)}),
         )
 
     def about(self) -> str:
@@ -140,7 +160,7 @@ class Trainings:
                 "study": self.study,
                 "identity": self.identity,
                 "trial": trial,
-                "curve": [asdict(epoch) for epoch in training.curve],
+                "curve": [_plain(epoch) for epoch in training.curve],
             }
             cache.keep(KIND, key, weights, meta)
             checkpoint.unlink(missing_ok=True)
@@ -180,6 +200,8 @@ def _compute(
             stops.append(epoch.epoch)
         return stop
 
+    if job.way is not None:
+        return *job.way.train(tell, checkpoint), min(stops, default=None)
     network = job.make()
     training = train(
         network,
@@ -193,6 +215,14 @@ def _compute(
     )
     weights = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     return training, weights, min(stops, default=None)
+
+
+def _plain(epoch: EpochMetrics) -> dict[str, Any]:
+    """An epoch as JSON values; a figure that nobody took is empty."""
+    values = asdict(epoch)
+    if math.isnan(epoch.train.accuracy):
+        values["train"]["accuracy"] = None
+    return values
 
 
 def _ended(training: Training, weights: dict[str, Tensor], stop: int | None) -> Shared:
@@ -216,10 +246,11 @@ def _ended(training: Training, weights: dict[str, Tensor], stop: int | None) -> 
 
 
 def _epoch(values: dict[str, Any]) -> EpochMetrics:
+    accuracy = values["train"]["accuracy"]
     return EpochMetrics(
         **{
             **values,
-            "train": Metrics(**values["train"]),
+            "train": Metrics(values["train"]["loss"], math.nan if accuracy is None else accuracy),
             "validation": Metrics(**values["validation"]),
         }
     )
