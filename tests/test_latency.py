@@ -21,6 +21,7 @@ from prunenas.latency import (
     measure,
     measure_all,
     peak_activations,
+    quiet,
     timing,
 )
 
@@ -86,7 +87,7 @@ def test_one_measurement_at_a_time() -> None:
     """Who holds the lock keeps others waiting, of this process or another."""
     done: list[Latency] = []
     protocol = Protocol(warmup=0, rounds=4)
-    with timing._one_at_a_time():
+    with quiet.one_at_a_time():
         waiting = threading.Thread(
             target=lambda: done.append(measure(wide(4), (3, 8, 8), protocol))
         )

@@ -15,8 +15,6 @@ not the network's, though what they do to its caches is seen. On several threads
 is the wall's.
 """
 
-import gc
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,12 +24,12 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, Literal, Self, get_args
 
-import filelock
 import torch
 from torch import nn
 
 from prunenas.errors import ExportError, unknown
 from prunenas.export.formats import check_format, write_format
+from prunenas.latency.quiet import clock, on_threads, one_at_a_time, undisturbed
 
 Runtime = Literal["torch", "onnxruntime"]
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
@@ -83,9 +81,7 @@ class Protocol:
     @property
     def clock(self) -> Callable[[], float]:
         """What passes are timed by, in seconds; see above."""
-        alone = self.threads == 1 and self.device.startswith("cpu")
-        # Elsewhere a thread's clock ticks in hundredths of a second.
-        return time.thread_time if alone and os.name == "posix" else time.perf_counter
+        return clock(self.device, self.threads)
 
 
 @dataclass(frozen=True)
@@ -165,9 +161,9 @@ def measure_all(
         for network, _ in networks:
             stack.enter_context(_evaluating(network))
         passes = [make(network, shape, chosen) for network, shape in networks]
-        stack.enter_context(_one_at_a_time())
-        stack.enter_context(_threads(chosen.threads))
-        stack.enter_context(_undisturbed())
+        stack.enter_context(one_at_a_time())
+        stack.enter_context(on_threads(chosen.threads))
+        stack.enter_context(undisturbed())
         began = time.monotonic()
         for index, count in enumerate(blocks):
             time.sleep(max(0.0, began + _PAUSE * chosen.rounds * index - time.monotonic()))
@@ -250,33 +246,3 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         network.train(training)
-
-
-def _one_at_a_time() -> filelock.BaseFileLock:
-    """The lock of all measurements of a user on this machine; a process that dies lets go."""
-    # In a folder that users share nobody may open another one's file.
-    owner = os.getuid() if os.name == "posix" else "all"
-    return filelock.FileLock(Path(tempfile.gettempdir()) / f"prunenas-latency-{owner}.lock")
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Without Python's garbage collection, which strikes at random."""
-    enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
