@@ -32,7 +32,7 @@ def test_the_study_that_the_mistakes_are_made_in_is_sound(folder: Path) -> None:
 
 METHOD_NAMES = ", ".join(sorted(METHODS))
 FIELDS = ", ".join(sorted({field for kind in METHODS.values() for field in kind.model_fields}))
-SETS = "cifar10, cifar100, digits, fashion_mnist, image_folder, mnist5k"
+SETS = "cifar10, cifar100, digits, fashion_mnist, femnist, image_folder, mnist5k"
 DATA = "channels, download, image_size, name, root, seed, train_limit, validation, workers"
 TRAIN = ", ".join(sorted(Recipe.model_fields))
 RATIO_OF = "methods[0].space.widths.ratio"
@@ -66,10 +66,10 @@ def ratio(text: str) -> str:
         (7, "train: {epochs: 1, schedule: cos}", "unknown schedule 'cos' (did you mean 'cosine'?). "
          "Known: constant, cosine, one_cycle, step"),
         (7, "train: {epochs: 1, protocol: scratch}", "unknown protocol 'scratch' (did you mean "
-         "'scratch_e'?). Known: scratch_b, scratch_e"),
+         "'scratch_e'?). Known: federated, scratch_b, scratch_e"),
         # keys
         (2, "modle: {name: vgg_mini}", "unknown study key 'modle' (did you mean 'model'?). Known: "
-         "data, latency, methods, model, name, objective, search, train"),
+         "data, federation, latency, methods, model, name, objective, search, train"),
         (3, "data: {name: digits, validaton: 0.3}", "unknown data key 'validaton' (did you mean "
          f"'validation'?). Known: {DATA}"),
         (7, "train: {epoch: 1}", f"unknown train key 'epoch' (did you mean 'epochs'?). "
@@ -159,7 +159,7 @@ def ratio(text: str) -> str:
         (6, "objective: {maximize: accuracy}", "objective: one of minimize, flops_ratio and "
          "latency_ms must be given, but none is"),
         (6, "objective: {maximize: accuracy, minimize: loss}", "unknown minimize 'loss' (did you "
-         "mean 'flops'?). Known: flops, latency_ms"),
+         "mean 'flops'?). Known: flops, latency_ms, round_seconds"),
         (6, "objective: {maximize: accuracy, minimize: [flops, flops]}", "a cost may be minimized "
          "once, but flops is listed twice"),
         (6, "objective: {maximize: accuracy, minimize: []}", "objective.minimize must name a cost, "

@@ -144,6 +144,11 @@ class Comparison(Section):
                 f"train.initial must be fresh, but is {train.initial}: "
                 "the arm `ticket` begins with original weights"
             )
+        if train.protocol == "federated":
+            raise ValueError(
+                "protocol must be scratch_e or scratch_b, but is federated: a comparison "
+                "has no federation (`strategies:` make a file one that compares on a federation)"
+            )
         return train
 
     def fine_tuning(self) -> Recipe:

@@ -96,6 +96,11 @@ def read(path: Path) -> Document:
         return _broken(path, 1, "studies and search spaces are UTF-8 text, this file is not")
     except OSError as error:
         return _broken(path, None, _unreadable(path, error))
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> Document:
+    """Read a YAML file's text, whether or not the file is there; ``path`` is for messages."""
     try:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:

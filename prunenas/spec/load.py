@@ -9,6 +9,8 @@ from prunenas.errors import SpecError, unknown
 from prunenas.methods import METHODS
 from prunenas.spec.comparison import is_comparison, read_comparison
 from prunenas.spec.document import Document, Mistake, read
+from prunenas.spec.federated import is_federated, read_federated
+from prunenas.spec.federation_file import fill_in_time
 from prunenas.spec.files import fill_in, is_value, value_mistakes
 from prunenas.spec.laws import Entry, Part, broken_laws, misfits
 from prunenas.spec.mistakes import Finding, plain, validate
@@ -53,8 +55,8 @@ def check(*paths: str | os.PathLike[str]) -> None:
     """Read studies and search spaces, and run nothing.
 
     A file with ``widths``, ``densities`` or ``method`` at its top, or in a folder
-    ``search_spaces``, is read as a search space, one with ``maps`` as survival maps, any other as a
-    study.
+    ``search_spaces``, is read as a search space, one with ``maps`` as survival maps, one with
+    ``budgets`` as a comparison, with ``strategies`` as a federated one, any other as a study.
 
     Raises:
         SpecError: With every mistake of all files, each a line ``path:line: ...``, each once.
@@ -68,6 +70,8 @@ def check(*paths: str | os.PathLike[str]) -> None:
             found = value_mistakes(document)
         elif is_comparison(document.value):
             found = read_comparison(document)[1]
+        elif is_federated(document.value):
+            found = read_federated(document)[1]
         else:
             found = _study(document)[1]
         lines |= dict.fromkeys(_ordered(document, found))
@@ -83,6 +87,15 @@ def is_study(path: str | os.PathLike[str]) -> bool:
     """
     value = read(Path(path)).value
     return isinstance(value, dict) and bool({"objective", "search"} & value.keys())
+
+
+def is_federated_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a federated comparison's.
+
+    Raises:
+        SpecError: It can't be read.
+    """
+    return is_federated(read(Path(path)).value)
 
 
 def known_spaces(study: str | os.PathLike[str] | None = None) -> dict[str, Path]:
@@ -125,6 +138,7 @@ def _study(document: Document) -> tuple[Study | None, list[Mistake]]:
         if isinstance(entry, dict) and "space" in entry:
             # In its place stands what the file says; one with mistakes has been told already.
             entry["space"] = {} if found or space is None else space.value
+    mistakes += fill_in_time(whole.get("federation"))
     study: Study | None
     study, findings = validate(Study, value, "study")
     mistakes += _unspoiled(document, findings)

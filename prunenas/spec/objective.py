@@ -14,7 +14,7 @@ from prunenas.spec.space import Section
 
 Sampler = Literal["auto", "budgeted", "tpe", "gp", "nsga2", "random", "qmc"]
 Stopper = Literal["none", "pareto", "median", "asha"]
-Cost = Literal["flops", "latency_ms"]
+Cost = Literal["flops", "latency_ms", "round_seconds"]
 COSTS: tuple[Cost, ...] = get_args(Cost)
 
 _SHARE = "objective.flops_ratio"
@@ -139,14 +139,15 @@ def _seeds(number: int) -> int:
 
 
 class Objective(Section):
-    """What is wanted: a trade of accuracy against FLOPs or latency, or accuracy at a budget."""
+    """What is wanted: a trade of accuracy against costs, or accuracy at a budget."""
 
     maximize: Literal["accuracy"] = Field(
         description="`accuracy`: share in [0, 1], validation split"
     )
     minimize: Annotated[Cost | tuple[Cost, ...] | None, BeforeValidator(_minimized)] = Field(
         default=None,
-        description="`flops`, `latency_ms` or a list of both: the study searches the whole front",
+        description="`flops`, `latency_ms`, `round_seconds` (of the study's federation) or a list "
+        "of them: the study searches the whole front",
     )
     flops_ratio: Annotated[float | tuple[float, float] | None, BeforeValidator(_shares)] = Field(
         default=None,
@@ -179,6 +180,11 @@ class Objective(Section):
     def costs(self) -> tuple[Cost, ...]:
         """What is minimized beside accuracy, FLOPs first; empty where there is one objective."""
         return costs_of(self.minimize)
+
+    @property
+    def needs_federation(self) -> bool:
+        """Whether the time of a federation's round decides anything."""
+        return "round_seconds" in self.costs
 
     @property
     def needs_latency(self) -> bool:

@@ -18,6 +18,7 @@ from pydantic import (
 from prunenas.architecture import check_source
 from prunenas.data import DATASETS
 from prunenas.errors import SourceError, unknown
+from prunenas.federated import Federation
 from prunenas.methods import METHODS, Method
 from prunenas.spec.objective import LatencySection, Objective, SearchSection
 from prunenas.spec.space import Domain, SearchSpace, Section
@@ -159,6 +160,12 @@ class Study(Section):
         default=None, description="Every architecture's latency is measured, and how"
     )
 
+    federation: Federation | None = Field(
+        default=None,
+        description="Who trains together where training is federated: `prunefl`, "
+        "`protocol: federated`, and every architecture's seconds in a round",
+    )
+
     _text: str = PrivateAttr(default="")
     _path: Path | None = PrivateAttr(default=None)
 
@@ -204,6 +211,33 @@ class Study(Section):
         return self
 
     @model_validator(mode="after")
+    def _federated_whole(self) -> Self:
+        if self.train.protocol == "federated":
+            if self.search.fidelity:
+                raise ValueError(
+                    "search.fidelity pauses trainings at epochs, but train.protocol is federated: "
+                    "give a stopper instead"
+                )
+            if self.train.initial != "fresh":
+                raise ValueError(
+                    "train.initial must be fresh where train.protocol is federated, but is "
+                    f"{self.train.initial}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _federation_there(self) -> Self:
+        if self.federation is None:
+            if self.train.protocol == "federated":
+                raise ValueError("train.protocol: federated needs a section `federation:`")
+            if self.objective.needs_federation:
+                raise ValueError(
+                    "objective.minimize: round_seconds needs a section `federation:`, whose rounds "
+                    "they are"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _sampler_fits(self) -> Self:
         if self.search.sampler == "budgeted" and self.unbudgeted is not None:
             raise ValueError(self.unbudgeted)
@@ -217,6 +251,11 @@ class Study(Section):
             return (
                 "search.sampler: budgeted needs costs that are known before training, but latency "
                 "is measured. Take tpe"
+            )
+        if self.objective.needs_federation:
+            return (
+                "search.sampler: budgeted needs costs that follow from FLOPs, but a round's time "
+                "depends on which layers keep weights. Take tpe"
             )
         if len(self.methods) > 1:
             return "search.sampler: budgeted learns of one method, but there are several. Take tpe"
@@ -244,6 +283,14 @@ class Study(Section):
     def path(self) -> Path | None:
         """The YAML file."""
         return self._path
+
+    def epochs_for(self, *, dense_flops: int, flops: int) -> int:
+        """Return how many epochs an architecture is retrained for; see `Recipe.epochs_for`."""
+        return self.train.epochs_for(
+            dense_flops=dense_flops,
+            flops=flops,
+            evaluations=None if self.federation is None else self.federation.evaluations,
+        )
 
     def settings(self) -> dict[str, Any]:
         """Return the whole study in JSON values, defaults and search spaces written out.
