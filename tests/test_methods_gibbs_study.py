@@ -1,7 +1,7 @@
 """Gibbs pruning beside a channel method: one study of real digits, one front."""
 
 import pytest
-from tiny_studies import L1, write_study
+from tiny_studies import L1, NOWHERE, write_study
 
 from prunenas.architecture import Architecture
 from prunenas.search import StudyView, run_study
@@ -27,7 +27,8 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> StudyView:
         .replace("train_limit: 200", "train_limit: 500")
         .replace("batch_size: 50", "batch_size: 25")
     )
-    return run_study(load_study(path), storage=f"sqlite:///{folder}/s.db", device="cpu")
+    store = f"sqlite:///{folder}/s.db"
+    return run_study(load_study(path), storage=store, tracking=NOWHERE, device="cpu")
 
 
 def whole(record: Record) -> Architecture:

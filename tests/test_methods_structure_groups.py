@@ -6,7 +6,7 @@ import pytest
 import torch
 from methods_networks import RECIPE, digits, space
 from resnext_networks import GROUPED, STEM, resnext
-from tiny_studies import write_study
+from tiny_studies import NOWHERE, write_study
 from torch import Tensor, nn
 
 import prunenas
@@ -196,7 +196,8 @@ def test_a_study_records_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     path = write_study(tmp_path, methods=method, objective=objective, trials=1)
     text = path.read_text().replace("{name: vgg_mini}", "{name: 'resnext_networks:ResNeXt'}")
     path.write_text(text.replace("search: {", "search: {starts: false, "))
-    view = run_study(load_study(path), storage="sqlite:///s.db", device="cpu")
+    store = "sqlite:///s.db"
+    view = run_study(load_study(path), storage=store, tracking=NOWHERE, device="cpu")
     (record,) = view.records
     assert record.state == "complete", record.reason
     assert record.notes["structures"] == "groups"

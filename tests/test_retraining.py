@@ -3,10 +3,12 @@
 import hashlib
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import exporting
 import pytest
 import torch
 import tracked
@@ -59,6 +61,15 @@ class Read:
     def batches(self, *arguments: Any, **settings: Any) -> Iterator[tuple[Tensor, Tensor]]:
         self.log.append(self.name)
         return self.split.batches(*arguments, **settings)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_verifier() -> Iterator[None]:
+    """Exports are loaded by one process; starting one for each training takes seconds."""
+    with pytest.MonkeyPatch.context() as patched:
+        shared = nullcontext(exporting.verifier())
+        patched.setattr("prunenas.export.folder.Verifier", lambda: shared)
+        yield
 
 
 @pytest.fixture(scope="module")

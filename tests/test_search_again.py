@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import tracked
-from tiny_studies import write_study
+from tiny_studies import NOWHERE, write_study
 
 from prunenas import Architecture, build
 from prunenas.cli import main
@@ -33,8 +33,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
 
     def start(path: Path, **options: Any) -> StudyView:
-        nowhere = "http://127.0.0.1:9"  # MLflow's tables take seconds to make
-        usual = {"storage": "sqlite:///studies.db", "device": "cpu", "tracking": nowhere}
+        usual = {"storage": "sqlite:///studies.db", "device": "cpu", "tracking": NOWHERE}
         return run_study(load_study(path), **{**usual, **options})
 
     return start

@@ -8,7 +8,7 @@ import pytest
 import tracked
 from methods_networks import dense
 from spec_samples import changed, inline, mistakes, write_sound_files
-from tiny_studies import L1, figures, write_study
+from tiny_studies import L1, NOWHERE, figures, write_study
 
 from prunenas.architecture import Architecture, count_flops, trace
 from prunenas.cli import main
@@ -23,6 +23,7 @@ from prunenas.search.wishes import nearest
 from prunenas.spec import Densities, ShareRange, check_densities, load_space, load_study
 
 ROOT = Path(__file__).parent.parent
+STORE = "sqlite:///studies.db"
 RANGE = "{low: 0.02, high: 1.0, log: true}"
 MAGNITUDE = f"  - {{name: magnitude, space: {{densities: {{per: layer, density: {RANGE}}}}}}}"
 BUDGET = "{maximize: accuracy, flops_ratio: 0.4}"
@@ -92,7 +93,13 @@ def test_every_candidate_meets_a_budget_and_a_rerun_repeats_it(folder: Path) -> 
         folder, methods=MAGNITUDE, epochs=1, trials=2, objective=BUDGET, sampler="auto"
     )
     first, second = (
-        run_study(load_study(path), storage=f"sqlite:///{name}.db", device="cpu", cache="off")
+        run_study(
+            load_study(path),
+            storage=f"sqlite:///{name}.db",
+            tracking=NOWHERE,
+            device="cpu",
+            cache="off",
+        )
         for name in ("one", "other")
     )
     for record in first.records:
@@ -105,7 +112,7 @@ def test_every_candidate_meets_a_budget_and_a_rerun_repeats_it(folder: Path) -> 
 def test_a_study_starts_from_another_ones_densities(folder: Path) -> None:
     entry = MAGNITUDE.replace("magnitude", "random_sparse")
     path = write_study(folder, methods=entry, epochs=1, trials=1)
-    view = run_study(load_study(path), storage="sqlite:///studies.db", device="cpu")
+    view = run_study(load_study(path), storage=STORE, tracking=NOWHERE, device="cpu")
     text = (folder / "tiny.yaml").read_text().replace("name: tiny", "name: later")
     text = text.replace("trials: 1", "trials: 4")
     (folder / "later.yaml").write_text(text.replace("seed: 3", "seed: 3, warm_start: tiny"))
@@ -256,7 +263,7 @@ def test_layers_that_do_not_fit_the_model_are_told(folder: Path) -> None:
     assert "'features.0'" in text
     path = write_study(folder, methods=MAGNITUDE.replace(RANGE, f"{RANGE}, fixed: {{nope: 1}}"))
     with pytest.raises(SpecError, match=r"tiny.yaml:5: unknown layer of vgg_mini .*'nope'"):
-        run_study(load_study(path), storage="sqlite:///studies.db", device="cpu")
+        run_study(load_study(path), storage=STORE, tracking=NOWHERE, device="cpu")
 
 
 def test_settings_round_trip_and_say_nothing_of_other_spaces(folder: Path) -> None:

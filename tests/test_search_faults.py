@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 from shell import environment, prunenas
 from test_search_workers import alive, children
-from tiny_studies import L1, SLIMMING, results, write_study
+from tiny_studies import L1, NOWHERE, SLIMMING, results, write_study
 
 from prunenas.errors import StudyError
 from prunenas.search import Labour, open_study, run_study
@@ -152,9 +152,8 @@ def test_a_full_disk_stops_a_study_that_would_lose_epochs_with_one_line_and_it_r
         monkeypatch.setattr(keeping, "SOONEST", 0.0)
         monkeypatch.setattr(keeping, "SHARE", float("inf"))
     study = load_study(write_study(tmp_path, epochs=6, trials=4))
-    undisturbed = run_study(
-        study, storage="sqlite:///whole.db", device="cpu", labour=Labour(deterministic=True)
-    )
+    usual = {"device": "cpu", "labour": Labour(deterministic=True)}
+    undisturbed = run_study(study, storage="sqlite:///whole.db", tracking=NOWHERE, **usual)
     told: list[str] = []
     with small_disk(tmp_path / "small", 16) as home:
         ballast = home / "ballast"
@@ -166,13 +165,7 @@ def test_a_full_disk_stops_a_study_that_would_lose_epochs_with_one_line_and_it_r
                 with suppress(OSError), ballast.open("ab") as file:  # it may be full by now
                     file.write(bytes(max(0, space - 8192)))
 
-        again = {
-            "storage": "sqlite:///studies.db",
-            "device": "cpu",
-            "home": home,
-            "labour": Labour(deterministic=True),
-            "warn": told.append,
-        }
+        again = {**usual, "storage": "sqlite:///studies.db", "home": home, "warn": told.append}
         if kept:
             with pytest.raises(
                 StudyError, match=r"trial \d can't go on: No space left on device: .*small"
@@ -211,7 +204,8 @@ def test_a_database_that_is_locked_for_half_a_minute_is_waited_for(
             holder.start()
             time.sleep(0.5)
 
-    view = run_study(study, storage="sqlite:///studies.db", device="cpu", watch=watch)
+    usual = {"storage": "sqlite:///studies.db", "tracking": NOWHERE, "device": "cpu"}
+    view = run_study(study, watch=watch, **usual)
     holder.join()
     assert locked
     assert locked[0] >= 30
@@ -297,6 +291,7 @@ def test_nan_in_one_trial_of_several_workers(
     view = run_study(
         load_study(path),
         storage="sqlite:///studies.db",
+        tracking=NOWHERE,
         device="cpu",
         labour=Labour(2),
         watch=events.append,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_studies import Stop, results, write_study
+from tiny_studies import NOWHERE, Stop, results, write_study
 
 from prunenas.cli import main
 from prunenas.search import StudyView, open_study, run_study
@@ -30,9 +30,8 @@ def run(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
 
     def start(**options: Any) -> StudyView:
-        return run_study(
-            load_study(study), **{"storage": "sqlite:///studies.db", "device": "cpu", **options}
-        )
+        usual = {"storage": "sqlite:///studies.db", "device": "cpu", "tracking": NOWHERE}
+        return run_study(load_study(study), **{**usual, **options})
 
     return start
 

@@ -11,7 +11,7 @@ import optuna
 import pytest
 from made_views import record
 from mlflow import MlflowClient
-from tiny_studies import results, write_study
+from tiny_studies import NOWHERE, results, write_study
 from torch import nn
 
 from prunenas.latency import Latency, Protocol, gauge
@@ -55,11 +55,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
 
     def start(
-        section: str = "", storage: str = "sqlite:///studies.db", **settings: Any
+        section: str = "",
+        storage: str = "sqlite:///studies.db",
+        tracking: str | None = NOWHERE,
+        **settings: Any,
     ) -> StudyView:
         path = write_study(tmp_path, **settings)
         path.write_text(path.read_text() + section)
-        return run_study(load_study(path), storage=storage, device="cpu")
+        return run_study(load_study(path), storage=storage, tracking=tracking, device="cpu")
 
     return start
 
@@ -88,7 +91,7 @@ def test_three_objectives_from_the_file_to_mlflow(
         "trials": 5,
         "repeats": 2,
     }
-    view = run("latency: {batch: 4}\n", **settings)
+    view = run("latency: {batch: 4}\n", tracking=None, **settings)
     assert view.directions == ("maximize", "minimize", "minimize")
     assert view.costs == BOTH
     assert view.counts == {"complete": 5}

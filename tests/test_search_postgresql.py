@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from postgresql import PASSWORD, PostgreSQL, needs_postgresql, postgresql
 from shell import environment, prunenas
-from tiny_studies import L1, SLIMMING, Stop, figures, write_study
+from tiny_studies import L1, NOWHERE, SLIMMING, Stop, figures, write_study
 
 from prunenas.cli import main
 from prunenas.errors import StudyError
@@ -41,14 +41,13 @@ def test_a_study_that_is_interrupted_and_resumed_has_the_figures_it_has_in_sqlit
 ) -> None:
     path = write_study(tmp_path, methods=f"{L1}\n{SLIMMING}", trials=4)
     study = load_study(path)
-    undisturbed = run_study(
-        study, storage="sqlite:///whole.db", device="cpu", home=tmp_path / "whole"
-    )
+    nowhere = {"tracking": NOWHERE, "device": "cpu"}
+    undisturbed = run_study(study, storage="sqlite:///whole.db", home=tmp_path / "whole", **nowhere)
     for trial, epoch in [(0, 1), (2, 1)]:
         with pytest.raises(KeyboardInterrupt):
-            run_study(study, storage=storage, device="cpu", watch=Stop(trial, epoch))
+            run_study(study, storage=storage, watch=Stop(trial, epoch), **nowhere)
         assert open_study(storage, "tiny").counts.get("running") == 1
-    resumed = run_study(study, storage=storage, device="cpu")
+    resumed = run_study(study, storage=storage, **nowhere)
     assert resumed.counts == undisturbed.counts
     assert figures(resumed) == figures(undisturbed)
     assert figures(open_study(storage, "tiny")) == figures(undisturbed)
@@ -150,7 +149,7 @@ def test_a_server_that_restarts_between_trials_is_not_noticed(
             server.start()
 
     study = load_study(write_study(tmp_path, trials=2))
-    view = run_study(study, storage=storage, device="cpu", watch=restart)
+    view = run_study(study, storage=storage, tracking=NOWHERE, device="cpu", watch=restart)
     assert view.counts == {"complete": 2}
 
 
@@ -165,13 +164,13 @@ def test_a_server_that_goes_down_ends_the_run_in_a_line_and_the_next_one_goes_on
 
     try:
         with pytest.raises(StudyError, match=r"can't be used any more: .* refused") as caught:
-            run_study(study, storage=storage, device="cpu", watch=pull_the_plug)
+            run_study(study, storage=storage, tracking=NOWHERE, device="cpu", watch=pull_the_plug)
     finally:
         server.start()
     assert PASSWORD not in str(caught.value)
     assert "\n" not in str(caught.value)
     seen: list[Event] = []
-    view = run_study(study, storage=storage, device="cpu", watch=seen.append)
+    view = run_study(study, storage=storage, tracking=NOWHERE, device="cpu", watch=seen.append)
     assert view.counts == {"complete": 2}
     assert [event.record.number for event in seen if isinstance(event, TrialFinished)] == [1]
 
@@ -192,7 +191,7 @@ def test_a_study_is_run_by_one_process_whatever_folder_or_machine_it_is_on(
             assert done.returncode == 2
             refused.append(done.stderr)
 
-    assert run_study(study, storage=storage, device="cpu", watch=second).finished
+    assert run_study(study, storage=storage, tracking=NOWHERE, device="cpu", watch=second).finished
     assert len(refused) == 1
     assert "study 'tiny' is being run by another process" in refused[0]
     # The first has let go of it, and so would one that was killed: its connection is gone.

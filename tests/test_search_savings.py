@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_studies import NOWHERE
 
 from prunenas.search import StudyView, run_study
 from prunenas.spec import load_study
@@ -14,12 +15,12 @@ from prunenas.spec import load_study
 TEXT = """\
 name: {name}
 model: {{name: vgg_mini}}
-data: {{name: digits}}
+data: {{name: digits, train_limit: 400}}
 methods:
   - name: l1_norm
     space: {{widths: {{per: stage, ratio: {{low: 0.25, high: 1.0, step: 0.25}}}}}}
 objective: {{maximize: accuracy, minimize: flops}}
-train: {{epochs: 5, batch_size: 64, lr: 0.05}}
+train: {{epochs: 3, batch_size: 64, lr: 0.05}}
 search: {{sampler: {sampler}, trials: {trials}, seed: {seed}}}
 """
 
@@ -45,7 +46,9 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
         path.write_text(TEXT.format(name=name, sampler=sampler, seed=seed, trials=trials))
         before, cpu, wall = steps[0], time.process_time(), time.monotonic()
         storage = f"sqlite:///{name}.db"
-        view = run_study(load_study(path), storage=storage, device="cpu", **options)
+        view = run_study(
+            load_study(path), storage=storage, tracking=NOWHERE, device="cpu", **options
+        )
         took = time.process_time() - cpu, time.monotonic() - wall
         return view, steps[0] - before, took
 

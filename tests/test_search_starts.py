@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 import pytest
-from tiny_studies import L1, SLIMMING, Stop, figures, write_study
+from tiny_studies import L1, NOWHERE, SLIMMING, Stop, figures, write_study
 
 from prunenas.architecture import Space, trace
 from prunenas.errors import SpecError, StudyError
@@ -28,7 +28,8 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(path: Path, storage: str = STORAGE, **options: object) -> StudyView:
-    return run_study(load_study(path), storage=storage, device="cpu", **options)
+    usual = {"storage": storage, "device": "cpu", "tracking": NOWHERE}
+    return run_study(load_study(path), **{**usual, **options})
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_studies import SLIMMING, figures, write_study
+from tiny_studies import NOWHERE, SLIMMING, figures, write_study
 
 import prunenas
 from prunenas.cache import Cache
@@ -37,9 +37,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
 
     def start(path: Path, **options: Any) -> StudyView:
-        return run_study(
-            load_study(path), **{"storage": "sqlite:///studies.db", "device": "cpu", **options}
-        )
+        usual = {"storage": "sqlite:///studies.db", "device": "cpu", "tracking": NOWHERE}
+        return run_study(load_study(path), **{**usual, **options})
 
     return start
 

@@ -3,8 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import tracked
+
 from prunenas.search import StudyView
 from prunenas.search.events import Event, TrialEpoch
+
+NOWHERE = "http://127.0.0.1:9"
+"""A tracking server that isn't there, for studies whose tracking nobody looks at: it takes a small
+study half of its time."""
 
 TEXT = """\
 name: tiny
@@ -33,7 +39,13 @@ def write_study(
     more: str = "",
     repeats: int = 0,
 ) -> Path:
-    """Write a study file; its path. ``more`` follows in its section ``search``."""
+    """Write a study file, beside a database for MLflow; its path.
+
+    ``more`` follows in the file's section ``search``.
+    """
+    database = folder / "mlflow.db"
+    if not database.exists():
+        database.write_bytes(tracked.fresh_database())
     path = folder / "tiny.yaml"
     path.write_text(
         TEXT.format(

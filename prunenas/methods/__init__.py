@@ -19,6 +19,7 @@ from prunenas.methods.l1_norm import L1Norm
 from prunenas.methods.magnitude import Magnitude
 from prunenas.methods.netadapt import NetAdapt
 from prunenas.methods.network_slimming import NetworkSlimming
+from prunenas.methods.prunefl import PruneFL
 from prunenas.methods.random import Random
 from prunenas.methods.random_sparse import RandomSparse
 from prunenas.methods.soft_filter_pruning import SoftFilterPruning
@@ -47,6 +48,7 @@ METHODS: dict[str, type[Method]] = {
     "guided_sparse": GuidedSparse,
     "gibbs": Gibbs,
     "drop_pruning": DropPruning,
+    "prunefl": PruneFL,
 }
 """Every method by its name in study files."""
 

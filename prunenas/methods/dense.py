@@ -1,5 +1,6 @@
 """The dense network as a method may see it: its channel groups, its data, its training."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,13 @@ from prunenas.architecture import Space, build
 from prunenas.cache import Cache
 from prunenas.data import Data
 from prunenas.errors import MethodError, TrainingError
+from prunenas.federated import Federation
 from prunenas.training import EpochMetrics, Metrics, Recipe, train
 from prunenas.training.causes import causes
 
 KIND = "dense"  # of the cache's entries
+
+CLIENTS, UPDATES, BATCH = 10, 5, 20  # of a federation that no study describes: PruneFL's
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Dense:
         report: Told of every epoch: what is trained ("dense network", ...) and its metrics.
         progress: Told of every step of other work: its name, steps done, steps in all as far as
             is known, and the accuracy reached, in [0, 1], where it was measured.
+        federation: Who trains together, where training is federated; see `federated`.
     """
 
     space: Space
@@ -60,6 +65,39 @@ class Dense:
     device: torch.device | str = "cpu"
     report: Callable[[str, EpochMetrics], None] | None = None
     progress: Callable[[str, int, int, float | None], None] | None = None
+    federation: Federation | None = None
+
+    def federated(self) -> Federation:
+        """Return the federation that federated trainings are in: the study's, or else one as long
+        as the recipe.
+
+        Without one there are ten clients, or fewer where they would have less than a batch of
+        images each, all alike; as many rounds as the recipe has epochs pass over the training
+        images; and the recipe's learning rate. [our choice]
+        """
+        if self.federation is not None:
+            return self.federation
+        images = len(self.data.train)
+        clients = max(1, min(CLIENTS, images // BATCH))
+        seen = clients * UPDATES * min(BATCH, images)
+        return Federation(
+            clients=clients,
+            rounds=max(1, math.ceil(self.recipe.epochs * images / seen)),
+            updates=UPDATES,
+            batch_size=BATCH,
+            lr=self.recipe.lr,
+        )
+
+    def epochs_for(self, flops: int) -> int:
+        """Return how many epochs an architecture of so many FLOPs is trained from scratch for.
+
+        Where the recipe's protocol is ``federated``, how often it is validated.
+        """
+        return self.recipe.epochs_for(
+            dense_flops=self.space.dense.flops,
+            flops=flops,
+            evaluations=self.federated().evaluations,
+        )
 
     def network(self) -> nn.Module:
         """Return the dense network with fresh weights, on the CPU, in training mode."""

@@ -43,6 +43,13 @@ class Plan:
                 "study has. Give initial: fresh",
             )
 
+        if self.recipe.protocol == "federated":
+            raise TrainingError(
+                "no federation",
+                "protocol: federated trains by a study's federation, which an export has none of. "
+                "Give protocol: scratch_e or scratch_b",
+            )
+
     @property
     def epochs(self) -> int:
         """Epochs that the recipe's protocol comes to."""

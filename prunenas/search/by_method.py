@@ -35,7 +35,7 @@ class MethodFigures:
             accuracy, that its architectures cover; None with one objective.
         fresh: Its candidates with a mean of fresh seeds, best first; empty unless the study has
             ranked its candidates.
-        costs: What the study minimizes, of ``flops`` and ``latency_ms``.
+        costs: What the study minimizes.
     """
 
     method: str
@@ -51,7 +51,11 @@ class MethodFigures:
     def reference(self) -> dict[str, float]:
         """The corner that hypervolumes are measured from: the dense network's costs, nothing
         right."""
-        names = {"flops": "flops_ratio", "latency_ms": "latency_ratio"}
+        names = {
+            "flops": "flops_ratio",
+            "latency_ms": "latency_ratio",
+            "round_seconds": "round_seconds_ratio",
+        }
         return {**{names[cost]: 1.0 for cost in self.costs}, "accuracy": 0.0}
 
     @property
@@ -158,7 +162,7 @@ def _figures(view: StudyView, name: str, on_front: int, front_size: int) -> Meth
             different.setdefault(record.digest, record)
     architectures = tuple(different.values())
     told = [each.to_dict() for each in architectures]
-    reached = [reach(each, view.costs, view.dense_latency_ms) for each in told]
+    reached = [reach(each, view.costs, view.dense_costs) for each in told]
     return MethodFigures(
         method=name,
         states=dict(Counter(record.state for record in own)),

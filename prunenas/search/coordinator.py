@@ -159,7 +159,7 @@ class Coordinator:
                 stopper,
                 curves_of(
                     records,
-                    self.study.train,
+                    self.study,
                     self.workshop.space.dense.flops,
                     self.study.objective.costs,
                 ),
@@ -196,7 +196,7 @@ class Coordinator:
     def _screened(self, record: Record) -> Record:
         """A paused trial at the study's end: others were more promising."""
         assert record.flops is not None
-        epochs = self.study.train.epochs_for(
+        epochs = self.study.epochs_for(
             dense_flops=self.workshop.space.dense.flops, flops=record.flops
         )
         return replace(

@@ -12,6 +12,7 @@ from optuna.study import StudyDirection
 
 from prunenas.architecture import Space
 from prunenas.errors import StudyError
+from prunenas.federated import round_seconds, time_model
 from prunenas.places import address
 from prunenas.search.ledger import Ledger
 from prunenas.search.samplers import resolved, sampler
@@ -65,10 +66,11 @@ def begin(
         found.set_user_attr("identity", uuid.uuid4().hex)
         found.set_user_attr("starts", [asdict(start) for start in starts])
         found.set_user_attr("objective", study.objective.model_dump(exclude_none=True))
-        found.set_user_attr(
-            "dense",
-            {"flops": dense.flops, "params": dense.params, "widths": dict(dense.widths)},
-        )
+        known = {"flops": dense.flops, "params": dense.params, "widths": dict(dense.widths)}
+        if study.federation is not None:
+            time = time_model(study.federation, space)
+            known["round_seconds"] = round_seconds(dense, time)
+        found.set_user_attr("dense", known)
         found.set_user_attr("deterministic", bool(deterministic))
         found.set_user_attr("settings", settings)
     elif differences := list(_differences(stored, settings)):

@@ -14,7 +14,7 @@ def front_of(records: Iterable[Record], costs: Sequence[str]) -> tuple[Record, .
 
     Args:
         records: Records of one study.
-        costs: What it minimizes, of ``flops`` and ``latency_ms``; the first orders the front.
+        costs: What it minimizes; the first orders the front.
     """
     done = [
         ((-record.accuracy, *known), record)

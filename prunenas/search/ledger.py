@@ -82,7 +82,7 @@ class Ledger:
             if record is not None and record["flops"] is not None:
                 flops = record["flops"]
                 costs = Record.from_dict(record).costs(self._costs)
-                epochs = study.train.epochs_for(dense_flops=dense, flops=flops)
+                epochs = study.epochs_for(dense_flops=dense, flops=flops)
                 curve = [point["validation_accuracy"] for point in record["curve"]]
                 ends = [epoch_at(share, epochs) for share in shares]
                 reached = tuple(curve[end - 1] for end in ends if end <= len(curve))
@@ -284,6 +284,7 @@ class Ledger:
             repeats_total=wanted,
             repeats=repeats,
             dense_latency=self.dense_latency,
+            dense_round_seconds=dense.get("round_seconds"),
         )
 
 

@@ -90,10 +90,10 @@ def log_repeats(tracker: Tracker | SafeTracker, view: StudyView) -> None:
 def dense_figures(view: StudyView) -> dict[str, float | None]:
     """What tracking says of the dense network."""
     return {
+        **view.dense_costs,
         "flops": view.dense_flops,
         "params": view.dense_params,
         "accuracy": view.dense_accuracy,
-        **({} if view.dense_latency is None else {"latency_ms": view.dense_latency_ms}),
     }
 
 

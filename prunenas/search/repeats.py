@@ -145,7 +145,7 @@ def candidates(
 
     Args:
         records: Records of one study.
-        costs: What the study minimizes, of ``flops`` and ``latency_ms``.
+        costs: What the study minimizes.
         known: Numbers of earlier candidates.
     """
     records = tuple(records)
@@ -169,7 +169,7 @@ def standing(
     Args:
         kept: The study's attributes in its storage.
         records: All its records.
-        costs: What the study minimizes, of ``flops`` and ``latency_ms``.
+        costs: What the study minimizes.
     """
     known = {
         int(name.removeprefix(KEPT)): [Repeat(**each) for each in value]

@@ -70,6 +70,7 @@ def trained_weights(
         cache,
         seed=study.search.seed,
         device=chosen,
+        federation=study.federation,
     )
     job = job_of(architecture, dense, epochs=record.epochs, seed=seed)
     shared = Trainings(cache, view.name, view.identity).train(job, trial=record.number)

@@ -42,8 +42,10 @@ def repeated(
 
     Returns:
         ``epochs`` of the whole training, and ``curves``: a list of accuracies for each seed; an
-        empty list where such a network can't be had or trained.
+        empty list where such a network can't be had or trained, or is trained by a federation.
     """
+    if study.train.protocol == "federated":  # its rounds are a trial's alone
+        return {"epochs": study.train.epochs, "curves": []}
     bounds = study.objective.range
     middle = (bounds[0] * bounds[1]) ** 0.5 if bounds is not None else 0.5
     share = study.objective.budget or middle
@@ -51,7 +53,7 @@ def repeated(
         architecture = space.fit(1.0, flops_ratio=share, tolerance=None)
     except BudgetError:
         return {"epochs": study.train.epochs, "curves": []}
-    epochs = study.train.epochs_for(dense_flops=space.dense.flops, flops=architecture.flops)
+    epochs = study.epochs_for(dense_flops=space.dense.flops, flops=architecture.flops)
     last = epoch_at(SHARES[-1], epochs)
     curves: list[list[float]] = []
     for index in range(SEEDS):

@@ -10,9 +10,8 @@ Trials that were stopped count as far as they came; those that failed don't.
 ``none``   No training is stopped.
 ``pareto`` Stopped where it is dominated: at the rung, and at the epoch before it, some trial that
            costs no more is better by more than the margin. With several objectives a trial is only
-           ever compared with trials that cost no more (in FLOPs and in latency, where both are
-           minimized), so that a cheap network is not stopped for being less accurate than a large
-           one.
+           ever compared with trials that cost no more (in each thing that is minimized), so that
+           a cheap network is not stopped for being less accurate than a large one.
 ``median`` Stopped where its best accuracy so far is below the median of the others' accuracies at
            this rung, once 4 others have reached it (Google Vizier's rule).
 ``asha``   Stopped unless among the best half of all that have reached this rung, itself included
@@ -36,7 +35,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from prunenas.training import Recipe
+from prunenas.spec import Study
 from prunenas.trial import Record
 
 SHARES = (1 / 8, 1 / 4, 1 / 2)
@@ -164,20 +163,20 @@ class Stopper:
 
 
 def curves_of(
-    records: Iterable[Record], recipe: Recipe, dense_flops: int, costs: Sequence[str]
+    records: Iterable[Record], study: Study, dense_flops: int, costs: Sequence[str]
 ) -> tuple[Curve, ...]:
     """Curves of the trials that were trained to the end or stopped.
 
     Args:
         records: Of one study.
-        recipe: How it trains; says how many epochs a stopped trial would have had.
+        study: Says how many epochs a stopped trial would have had.
         dense_flops: FLOPs of the dense network.
-        costs: What it minimizes, of ``flops`` and ``latency_ms``.
+        costs: What it minimizes.
     """
     return tuple(
         Curve(
             known,
-            recipe.epochs_for(dense_flops=dense_flops, flops=record.flops),
+            study.epochs_for(dense_flops=dense_flops, flops=record.flops),
             tuple(point["validation_accuracy"] for point in record.curve),
         )
         for record in records

@@ -44,7 +44,7 @@ def verdict(record: Record, earlier: Iterable[Record], costs: Sequence[str], lea
         record: How the trial ended.
         earlier: Records of the study; only those before this one count, so that a study that was
             interrupted tells the same.
-        costs: What the study minimizes, of ``flops`` and ``latency_ms``.
+        costs: What the study minimizes.
         least: FLOPs of the narrowest network, told where nothing is known yet.
     """
     known = record.costs(costs)
@@ -59,7 +59,11 @@ def verdict(record: Record, earlier: Iterable[Record], costs: Sequence[str], lea
             and other.accuracy is not None
             and (theirs := other.costs(costs)) is not None
         ]
-        nothing = {"flops": float(least), "latency_ms": record.latency_ms or 0.0}
+        nothing = {
+            "flops": float(least),
+            "latency_ms": record.latency_ms or 0.0,
+            "round_seconds": record.round_seconds or 0.0,
+        }
         unknown = (0.0, *(nothing[cost] for cost in costs))
         return Verdict(TrialState.COMPLETE, min(worst, default=unknown))
     if record.state == "complete" and record.accuracy is not None and known is not None:

@@ -38,6 +38,8 @@ class StudyView:
             before all trials are done, unless the study had fewer trials then.
         dense_latency: The dense network's latency, as a record has one; None where the study
             measures none.
+        dense_round_seconds: Modelled seconds of a round of the study's federation with the dense
+            network; None where it has none.
     """
 
     name: str
@@ -59,6 +61,7 @@ class StudyView:
     repeats_total: int = 0
     repeats: tuple[Repeats, ...] = ()
     dense_latency: Mapping[str, Any] | None = None
+    dense_round_seconds: float | None = None
 
     @property
     def costs(self) -> tuple[Cost, ...]:
@@ -69,6 +72,16 @@ class StudyView:
     def dense_latency_ms(self) -> float | None:
         """The dense network's median latency in milliseconds."""
         return None if self.dense_latency is None else float(self.dense_latency["median"])
+
+    @property
+    def dense_costs(self) -> dict[str, float]:
+        """What the dense network costs, by the names of costs; what is not known is not there."""
+        known = {
+            "flops": float(self.dense_flops),
+            "latency_ms": self.dense_latency_ms,
+            "round_seconds": self.dense_round_seconds,
+        }
+        return {name: cost for name, cost in known.items() if cost is not None}
 
     @property
     def trials_done(self) -> bool:

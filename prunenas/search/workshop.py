@@ -12,7 +12,7 @@ from prunenas.architecture import Architecture, Space, fill_arguments, trace
 from prunenas.cache import Cache
 from prunenas.data import Data, load
 from prunenas.errors import StudyError
-from prunenas.latency import Gauge, Latency, Protocol
+from prunenas.latency import Gauge, Protocol
 from prunenas.methods import Dense
 from prunenas.search.again import Again, train_again
 from prunenas.search.events import DenseEpoch, Event, RepeatEpoch, TrialEpoch, TrialStarted
@@ -23,7 +23,7 @@ from prunenas.search.weights import Weights
 from prunenas.spec import ModelSection, Study
 from prunenas.training import EpochMetrics
 from prunenas.training.shared import Trainings
-from prunenas.trial import run_trial
+from prunenas.trial import Record, run_trial
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,7 @@ class Workshop:
             device=self.device,
             report=self.dense_epoch,
             progress=self.dense_step,
+            federation=self.study.federation,
         )
 
     @classmethod
@@ -147,11 +148,11 @@ class Workshop:
     def _try(self, task: Try) -> Tried:
         candidate = task.candidate
         checkpoint = self.place.checkpoints / f"{candidate.number}.pt"
-        telling = _Telling(self.watch, task, self.space, self.study.objective.costs)
+        telling = _Telling(self.watch, task, self.study.objective.costs)
 
-        def derived(architecture: Architecture, epochs: int, latency: Latency | None) -> None:
+        def derived(architecture: Architecture, record: Record, epochs: int) -> None:
             self.place.masks().keep(architecture)
-            telling.derived(architecture, epochs, latency)
+            telling.derived(record, epochs)
 
         outcome = run_trial(
             candidate,
@@ -192,21 +193,20 @@ class _Telling:
 
     watch: Callable[[Event], None]
     task: Try
-    space: Space
     names: Sequence[str]
     pausing: bool = False
     costs: tuple[float, ...] = ()
     epochs: int = 0
     accuracies: tuple[float, ...] = ()
 
-    def derived(self, architecture: Architecture, epochs: int, latency: Latency | None) -> None:
-        known = {"flops": float(architecture.flops)}
-        known |= {} if latency is None else {"latency_ms": latency.median}
-        self.costs, self.epochs = tuple(known[name] for name in self.names), epochs
-        ratio = architecture.flops / self.space.dense.flops
-        candidate = self.task.candidate
+    def derived(self, record: Record, epochs: int) -> None:
+        costs = record.costs(self.names)
+        assert costs is not None
+        assert record.flops is not None
+        assert record.flops_ratio is not None
+        self.costs, self.epochs = tuple(map(float, costs)), epochs
         self.watch(
-            TrialStarted(candidate.number, candidate.method_name, architecture.flops, ratio, epochs)
+            TrialStarted(record.number, record.method, record.flops, record.flops_ratio, epochs)
         )
 
     def epoch(self, metrics: EpochMetrics) -> str | None:

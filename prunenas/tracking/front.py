@@ -1,10 +1,10 @@
 """The front as MLflow's rows: history, table, description."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from prunenas.tracking.rows import Point, count, milliseconds, milliseconds_of, percent
+from prunenas.tracking.rows import Point, count, milliseconds, milliseconds_of, percent, seconds_of
 
 FLOPS = ("flops",)
 """What hypervolumes are of, beside accuracy, unless a study minimizes something else."""
@@ -16,7 +16,7 @@ def history(
     records: Sequence[Mapping[str, Any]],
     after: int = 0,
     costs: Sequence[str] = FLOPS,
-    dense_latency: float | None = None,
+    dense: Mapping[str, Any] | None = None,
 ) -> list[Point]:
     """Best accuracy and hypervolume with each trial that ended, from step ``after`` + 1 on.
 
@@ -27,7 +27,7 @@ def history(
         records: All records, in order of their numbers.
         after: Steps that were written.
         costs: What the hypervolume is of, beside accuracy; see `reach`.
-        dense_latency: The dense network's, in milliseconds.
+        dense: The dense network's figures.
     """
     points: list[Point] = []
     best: float | None = None
@@ -35,7 +35,7 @@ def history(
     for step, record in enumerate(records, 1):
         if record["state"] == "complete" and record["accuracy"] is not None:
             best = record["accuracy"] if best is None else max(best, record["accuracy"])
-            reached.append(reach(record, costs, dense_latency))
+            reached.append(reach(record, costs, dense or {}))
         if step <= after:
             continue
         when = milliseconds(record["finished"])
@@ -51,7 +51,7 @@ def dense_points(
 ) -> list[Point]:
     """The dense network's figures, those aside that are ``known`` already."""
     when = milliseconds(records[0]["started"]) if records else 0
-    keys = ("accuracy", "flops", "params", "latency_ms")
+    keys = ("accuracy", "flops", "params", "latency_ms", "round_seconds")
     named = {f"dense/{key}": dense.get(key) for key in keys}
     return [
         Point(key, value, when, 0)
@@ -61,18 +61,18 @@ def dense_points(
 
 
 def reach(
-    record: Mapping[str, Any], costs: Sequence[str], dense_latency: float | None
+    record: Mapping[str, Any], costs: Sequence[str], dense: Mapping[str, Any]
 ) -> tuple[float, ...]:
     """What an architecture has reached: its costs as shares of the dense network's, and accuracy.
 
     Args:
         record: Of a complete trial.
-        costs: Of ``flops`` and ``latency_ms``; FLOPs where there are none.
-        dense_latency: The dense network's, in milliseconds; needed where latency is a cost.
+        costs: What the study minimizes; FLOPs where there are none.
+        dense: The dense network's figures: each cost but FLOPs by its name.
     """
+    own = {"latency_ms": _latency(record), "round_seconds": record.get("round_seconds")}
     shares = {"flops": record["flops_ratio"]}
-    if record.get("latency") is not None and dense_latency is not None:
-        shares["latency_ms"] = record["latency"]["median"] / dense_latency
+    shares |= {name: own[name] / dense[name] for name in costs if name in own}
     return (*(shares[cost] for cost in costs or FLOPS), record["accuracy"])
 
 
@@ -112,9 +112,9 @@ def hypervolume(reached: Sequence[tuple[float, ...]]) -> float:
 
 def table(front: Sequence[Mapping[str, Any]]) -> str:
     """The front as JSON in MLflow's form for tables, which its page shows as one."""
-    timed = any(record.get("latency") for record in front)
-    rows = [[*_row(record), *([_latency(record)] if timed else [])] for record in front]
-    columns = [*_COLUMNS, *(["latency_ms"] if timed else [])]
+    more = _measured(front)
+    rows = [[*_row(record), *(figure(record) for _, figure, _ in more)] for record in front]
+    columns = [*_COLUMNS, *(name for name, _, _ in more)]
     return json.dumps({"columns": columns, "data": rows}, indent=1)
 
 
@@ -151,25 +151,40 @@ def note(
             else "."
         )
     ]
-    timed = any(record.get("latency") for record in front)
+    more = _measured(front)
+    titles = {"latency_ms": "Latency", "round_seconds": "Round"}
     lines += [
         "",
         "| Trial | Method | Accuracy | FLOPs | Of dense | Parameters |"
-        + (" Latency |" if timed else ""),
-        "|---:|---|---:|---:|---:|---:|" + ("---:|" if timed else ""),
+        + "".join(f" {titles[name]} |" for name, _, _ in more),
+        "|---:|---|---:|---:|---:|---:|" + "---:|" * len(more),
     ]
     for record in front:
         lines.append(
             f"| {record['number']} | {record['method']} | {percent(record['accuracy'])} "
             f"| {count(record['flops'])} | {percent(record['flops_ratio'])} "
             f"| {count(record['params'])} |"
-            + (f" {milliseconds_of(_latency(record) or 0.0)} |" if timed else "")
+            + "".join(f" {words(figure(record) or 0.0)} |" for _, figure, words in more)
         )
     text = "\n".join(lines)
     # A tag holds 8,000 characters; the table among the artifacts is whole.
     if len(text) > 7700:
         text = text[:7700].rpartition("\n")[0] + "\n\n…"
     return text + "".join(f"\n\n![{told}]({at})" for told, at in (pictures or {}).items())
+
+
+Figure = Callable[[Mapping[str, Any]], float | None]
+
+
+def _measured(
+    front: Sequence[Mapping[str, Any]],
+) -> list[tuple[str, Figure, Callable[[float], str]]]:
+    """Costs beside FLOPs that a front has: name, figure of a record, and how it is worded."""
+    known: list[tuple[str, Figure, Callable[[float], str]]] = [
+        ("latency_ms", _latency, milliseconds_of),
+        ("round_seconds", lambda record: record.get("round_seconds"), seconds_of),
+    ]
+    return [each for each in known if any(each[1](record) is not None for record in front)]
 
 
 def _latency(record: Mapping[str, Any]) -> float | None:

@@ -38,6 +38,7 @@ _FIGURES = (
     "peak_activations",
     "epochs",
     "seconds",
+    "round_seconds",
 )
 _LATENCY = {"median": "latency_ms", "low": "latency_ms/low", "high": "latency_ms/high"}
 
@@ -146,6 +147,8 @@ def trial_note(record: Mapping[str, Any]) -> str:
         figures.append(f"{count(record['params'])} parameters")
     if (latency := record.get("latency")) is not None:
         figures.append(f"latency {milliseconds_of(latency['median'])}")
+    if record.get("round_seconds") is not None:
+        figures.append(f"a round in {seconds_of(record['round_seconds'])}")
     if (density := density_of(record.get("architecture"))) is not None:
         figures.append(f"density {percent(density)}")
     text = f"{text}: {', '.join(figures)}" if figures else text
@@ -174,6 +177,11 @@ def percent(share: float) -> str:
 def milliseconds_of(latency: float) -> str:
     """A latency as text: ``2.3456`` is ``2.35 ms``."""
     return f"{latency:.3g} ms"
+
+
+def seconds_of(time: float) -> str:
+    """A round's time as text: ``2.3456`` is ``2.35 s``."""
+    return f"{time:.3g} s"
 
 
 def count(number: float) -> str:

@@ -209,8 +209,8 @@ class Tracker:
         Args:
             front: The front's records, by ascending FLOPs.
             records: All records, in order of their numbers.
-            dense: The dense network's ``flops``, ``params`` and ``accuracy``, and ``latency_ms``
-                where it was measured.
+            dense: The dense network's ``flops``, ``params`` and ``accuracy``; ``latency_ms`` and
+                ``round_seconds`` where it has them.
 
         Raises:
             TrackingError: The store is out of reach or refuses.
@@ -234,8 +234,8 @@ class Tracker:
         shown = {
             each.title: f"get-artifact?path={each.file}&run_uuid={runs.run_id}" for each in drawn
         }
-        written, dense_latency = int(runs.figures.get("trials", 0)), dense.get("latency_ms")
-        points = front_rows.history(records, written, self._costs, dense_latency)
+        written = int(runs.figures.get("trials", 0))
+        points = front_rows.history(records, written, self._costs, dense)
         points += front_rows.dense_points(dense, records, runs.figures)
         with self._writing("the front can't be tracked"):
             store.touch(runs)

@@ -37,7 +37,8 @@ class Record:
         epochs: Epochs of the training that the figures come from.
         seconds: Wall time of the whole trial.
         curve: One mapping for each epoch: ``epoch``, ``train_loss``, ``train_accuracy``,
-            ``validation_loss``, ``validation_accuracy``, ``lr``.
+            ``validation_loss``, ``validation_accuracy``, ``lr``. Federated retraining counts no
+            ``train_accuracy``; its epochs are validations.
         notes: The method's own figures, such as the threshold it found.
         seeds: Every seed the trial used, by purpose.
         versions: Versions of prunenas, Python and the libraries that decide figures.
@@ -51,6 +52,8 @@ class Record:
             it was not measured.
         peak_activations: Bytes that activations take at most at once, for one input, inference in
             single precision; None when no architecture was derived.
+        round_seconds: What a round of the study's federation takes with it, by the time model;
+            None without one, or when no architecture was derived.
     """
 
     number: int
@@ -78,6 +81,7 @@ class Record:
     start: str | None = None
     latency: dict[str, Any] | None = None
     peak_activations: int | None = None
+    round_seconds: float | None = None
 
     @property
     def latency_ms(self) -> float | None:
@@ -85,7 +89,7 @@ class Record:
         return None if self.latency is None else float(self.latency["median"])
 
     def costs(self, names: Iterable[str]) -> tuple[float, ...] | None:
-        """Return ``flops`` and ``latency_ms`` as asked for; None where one is not known."""
+        """Return costs by their names, as ``flops``; None where one is not known."""
         known = [getattr(self, name) for name in names]
         return None if None in known else tuple(known)
 

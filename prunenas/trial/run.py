@@ -18,10 +18,12 @@ from prunenas.errors import (
     TrainingError,
     refuse_to_hide_ctrl_c,
 )
+from prunenas.federated import round_seconds, time_model
 from prunenas.latency import Latency, activations_of
 from prunenas.methods import Dense
-from prunenas.training import EpochMetrics, point, scratch_epochs
+from prunenas.training import EpochMetrics, point
 from prunenas.training.shared import Job, Trainings
+from prunenas.trial.federated import federated_way
 from prunenas.trial.record import Candidate, Outcome, Record, blank_record, now
 
 
@@ -29,7 +31,7 @@ def run_trial(
     candidate: Candidate,
     dense: Dense,
     *,
-    derived: Callable[[Architecture, int, Latency | None], None] | None = None,
+    derived: Callable[[Architecture, Record, int], None] | None = None,
     report: Callable[[EpochMetrics], bool | str | None] | None = None,
     checkpoint: Path | None = None,
     trainings: Trainings | None = None,
@@ -43,7 +45,7 @@ def run_trial(
     Args:
         candidate: What was proposed.
         dense: The dense network, its data, recipe and device.
-        derived: Told of the architecture, its epochs and its latency before training begins.
+        derived: Told of the architecture, its record so far and its epochs before training begins.
         report: Told of each epoch; its answer may be "stop".
         checkpoint: Where the training is kept and taken up again, see ``training.train``; one that
             is shared has a checkpoint of its own.
@@ -72,13 +74,7 @@ def run_trial(
             seed=candidate.seeds["method"],
         )
         architecture = derivation.architecture
-        epochs = scratch_epochs(
-            dense.recipe.protocol,
-            dense.recipe.epochs,
-            dense_flops=dense.space.dense.flops,
-            flops=architecture.flops,
-            cap=dense.recipe.scratch_b_cap,
-        )
+        epochs = dense.epochs_for(architecture.flops)
         widths = dense.space.dense.widths
         record = replace(
             blank,
@@ -90,6 +86,7 @@ def run_trial(
             params=architecture.params,
             notes=dict(derivation.notes),
             peak_activations=activations_of(architecture),
+            round_seconds=_round_seconds(architecture, dense),
         )
         latency = measure(architecture) if measure is not None else None
         if latency is not None:
@@ -100,7 +97,7 @@ def run_trial(
                     f"{candidate.latency_ms:g} ({latency.protocol})"
                 )
         if derived is not None:
-            derived(architecture, epochs, latency)
+            derived(architecture, record, epochs)
         seed = candidate.seeds["training"]
 
         def tell(metrics: EpochMetrics) -> bool | str | None:
@@ -150,6 +147,11 @@ def job_of(architecture: Architecture, dense: Dense, *, epochs: int, seed: int) 
     recipe = dense.recipe
     epoch = recipe.rewind_epochs if recipe.initial == "rewound" else 0
     initial = None if recipe.initial == "fresh" else {"dense": dense.key(None), "epoch": epoch}
+    way = None
+    if recipe.protocol == "federated":
+        way = federated_way(
+            architecture, dense, seed=seed, check=lambda: _counted(architecture, seed)
+        )
 
     def make() -> nn.Module:
         network = _counted(architecture, seed)
@@ -167,7 +169,15 @@ def job_of(architecture: Architecture, dense: Dense, *, epochs: int, seed: int) 
         seed=seed,
         device=dense.device,
         initial=initial,
+        way=way,
     )
+
+
+def _round_seconds(architecture: Architecture, dense: Dense) -> float | None:
+    """Modelled seconds of a round with an architecture; None without a federation."""
+    if dense.federation is None:
+        return None
+    return round_seconds(architecture, time_model(dense.federation, dense.space))
 
 
 def halted(what: str, error: DataError | OSError) -> DataError | StudyError:
