@@ -50,7 +50,7 @@ class Compared:
         return table(
             self.contenders,
             self.results,
-            protocol=comparison.train.protocol,
+            protocol=comparison.train.scratch,
             margin=comparison.margin,
             patterns=self.patterns,
         )
@@ -58,7 +58,7 @@ class Compared:
     def pooled(self, comparison: Comparison) -> list[Pooled]:
         """Return what its rows say together; see ``evidence.pooled``."""
         return pooled(
-            self.rows(comparison), protocol=comparison.train.protocol, margin=comparison.margin
+            self.rows(comparison), protocol=comparison.train.scratch, margin=comparison.margin
         )
 
 

@@ -23,7 +23,7 @@ from prunenas.evidence.statistics import ALPHA, ENOUGH, MARGIN, Verdict, holm, p
 from prunenas.evidence.table import Row, questions, words
 from prunenas.methods import METHODS
 from prunenas.spec.comparison import Arm
-from prunenas.training.recipe import Protocol
+from prunenas.training.recipe import Scratch
 
 KINDS = ("predefined", "automatic")
 
@@ -69,7 +69,7 @@ class Pooled:
         }
 
 
-def pooled(rows: Sequence[Row], *, protocol: Protocol, margin: float = MARGIN) -> list[Pooled]:
+def pooled(rows: Sequence[Row], *, protocol: Scratch, margin: float = MARGIN) -> list[Pooled]:
     """Return what the rows of each kind say together, where there are two or more.
 
     Args:

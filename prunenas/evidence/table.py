@@ -20,7 +20,7 @@ from prunenas.evidence.cells import CONTROLS, GUIDED, Cell, Contender, Outcome
 from prunenas.evidence.patterns import Pattern
 from prunenas.evidence.statistics import ENOUGH, MARGIN, Paired, Verdict, paired, verdicts
 from prunenas.spec.comparison import Arm
-from prunenas.training.recipe import Protocol
+from prunenas.training.recipe import Scratch
 
 Results = Mapping[Cell, Outcome]
 
@@ -143,7 +143,7 @@ def words(arm: Arm) -> str:
     }.get(arm, arm)
 
 
-def questions(protocol: Protocol) -> tuple[tuple[Arm, Arm], ...]:
+def questions(protocol: Scratch) -> tuple[tuple[Arm, Arm], ...]:
     """Return what is compared with what, the judged one second.
 
     Args:
@@ -162,7 +162,7 @@ def table(
     contenders: Iterable[Contender],
     results: Results,
     *,
-    protocol: Protocol,
+    protocol: Scratch,
     margin: float = MARGIN,
     patterns: Mapping[Contender, Pattern] | None = None,
 ) -> list[Row]:

@@ -9,8 +9,9 @@ from prunenas.report.pictures import pictures
 
 if TYPE_CHECKING:
     from prunenas.report.comparison import comparison_page
+    from prunenas.report.federated import federated_page
 
-__all__ = ["Baseline", "baselines", "comparison_page", "page", "pictures"]
+__all__ = ["Baseline", "baselines", "comparison_page", "federated_page", "page", "pictures"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from prunenas.report.comparison import comparison_page
 
         return comparison_page
+    if name == "federated_page":
+        from prunenas.report.federated import federated_page
+
+        return federated_page
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

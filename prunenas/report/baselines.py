@@ -150,6 +150,10 @@ def _measured(folder: str, config: ExportConfig) -> tuple[float, Literal["valida
     )
 
 
+_BY_FOLDER = ("femnist", "image_folder")
+"""Data sets that differ from folder to folder."""
+
+
 def _same_data(view: StudyView, what: str, data: Any) -> None:
     """See that figures are of the same data set.
 
@@ -159,7 +163,7 @@ def _same_data(view: StudyView, what: str, data: Any) -> None:
     own: Mapping[str, Any] = view.settings["data"]
     name = data_name({"data": data})
     root = data.get("root") if isinstance(data, Mapping) else own.get("root")
-    folders = own["name"] == name == "image_folder" and own.get("root") != root
+    folders = own["name"] == name in _BY_FOLDER and own.get("root") != root
     if own["name"] != name or folders:
         first, second = own["name"], name
         if folders:

@@ -1,8 +1,8 @@
 """What a study's records come to: progress over trials and compute, and what was saved.
 
 Compute is counted in *dense trainings*: FLOPs of one input times epochs, as shares of the dense
-network's times the recipe's epochs. All trainings see the same images, so that it is proportional
-to multiply-adds.
+network's times the recipe's epochs (validations, where a federation trains). All trainings see the
+same images, so that it is proportional to multiply-adds.
 
 Pure: values in, values out.
 """
@@ -10,6 +10,7 @@ Pure: values in, values out.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prunenas.federated import Federation
 from prunenas.search.view import StudyView
 from prunenas.tracking.front import hypervolume
 from prunenas.training import scratch_epochs
@@ -89,13 +90,15 @@ def compute(view: StudyView) -> Compute:
 
 def cost(view: StudyView, record: Record) -> float:
     """Return what a trial's own training is worth, in dense trainings."""
-    epochs: int = view.settings["train"]["epochs"]
+    epochs: int = _validations(view) or view.settings["train"]["epochs"]
     return (record.flops_ratio or 0.0) * record.epochs / epochs
 
 
 def planned(view: StudyView, record: Record) -> int:
     """Return how many epochs a trial was to be trained."""
     recipe = view.settings["train"]
+    if (validations := _validations(view)) is not None:
+        return validations
     return scratch_epochs(
         recipe["protocol"],
         recipe["epochs"],
@@ -103,6 +106,13 @@ def planned(view: StudyView, record: Record) -> int:
         flops=record.flops or view.dense_flops,
         cap=recipe["scratch_b_cap"],
     )
+
+
+def _validations(view: StudyView) -> int | None:
+    """How often a federated training is validated; None where trials are not trained so."""
+    if view.settings["train"]["protocol"] != "federated":
+        return None
+    return Federation(**view.settings["federation"]).evaluations
 
 
 def uniform(records: Sequence[Record]) -> list[Record]:

@@ -20,6 +20,8 @@ def facts(record: Record) -> list[tuple[str, str]]:
     if (latency := record.latency) is not None:
         spread = f"{latency['low']:.3g} to {latency['high']:.3g}"
         found.append(("latency", f"{latency['median']:.3g} ms ({spread})"))
+    if record.round_seconds is not None:
+        found.append(("federated round", f"{record.round_seconds:.3g} s"))
     if (peak := record.peak_activations) is not None:
         found.append(("activations", f"{peak:,} bytes"))
     return found

@@ -236,6 +236,7 @@ def _progress(view: StudyView) -> str:
 def _trials(view: StudyView) -> str:
     best = {each.number for each in view.final_front}
     timed = any(each.latency for each in view.records)
+    federated = any(each.round_seconds for each in view.records)
     weighed = any(each.peak_activations for each in view.records)
     masked = any(density_of(each.architecture) is not None for each in view.records)
     heads = [
@@ -247,6 +248,7 @@ def _trials(view: StudyView) -> str:
         "parameters",
         *(["density, %"] if masked else []),
         *(["latency, ms"] if timed else []),
+        *(["round, s"] if federated else []),
         *(["activations, bytes"] if weighed else []),
         "epochs",
         "seed",
@@ -263,6 +265,7 @@ def _trials(view: StudyView) -> str:
             number(each.params),
             *([share(density_of(each.architecture))] if masked else []),
             *([number((each.latency or {}).get("median"), 3)] if timed else []),
+            *([number(each.round_seconds, 3)] if federated else []),
             *([number(each.peak_activations)] if weighed else []),
             number(each.epochs),
             number(each.seeds.get("training")),
