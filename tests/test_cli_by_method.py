@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cli_samples import record, view
-from tiny_studies import L1, SLIMMING, write_study
+from tiny_studies import L1, NOWHERE, SLIMMING, write_study
 
 from prunenas.cli import by_method as tables
 from prunenas.cli import main
@@ -79,12 +79,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a study of two methods and one of a single method have run."""
     folder = tmp_path_factory.mktemp("studies")
     storage = f"sqlite:///{folder}/studies.db"
-    nowhere = "http://127.0.0.1:9"
     uniform = "  - {name: uniform, space: {method: {ratio: {}}}}"
     for name, methods in (("tiny", f"{L1}\n{uniform}"), ("single", SLIMMING)):
         path = write_study(folder, methods=methods, sampler="random", trials=4, epochs=1)
         path.write_text(path.read_text().replace("name: tiny", f"name: {name}"))
-        run_study(load_study(path), storage=storage, device="cpu", tracking=nowhere)
+        run_study(load_study(path), storage=storage, device="cpu", tracking=NOWHERE)
     return folder
 
 

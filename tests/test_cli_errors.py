@@ -18,7 +18,7 @@ STUDIES = Path(__file__).parent.parent / "studies"
 
 MISTAKES = {
     "unknown command": (["inspct"], "No such command 'inspct'. Did you mean 'inspect'"),
-    "unknown option": (["best", "demo", "--frobnicate"], "No such option: --frobnicate"),
+    "unknown option": (["best", "demo", "--frobnicate"], "--frobnicate"),
     "missing argument": (["best"], "Missing argument"),
     "unknown kind": (["list", "pruners"], "'pruners' is not one of"),
     "unknown model": (["inspect", "vgg_mni"], "unknown model 'vgg_mni' (did you mean 'vgg_mini'?)"),

@@ -176,7 +176,10 @@ MISTAKES = {
         ["half", *DIGITS, "--epochs", "2", "--set", "epochs=3"],
         "--epochs says it already",
     ),
-    "unknown protocol": (["half", *DIGITS, "--protocol", "b"], "Known: scratch_b, scratch_e"),
+    "unknown protocol": (
+        ["half", *DIGITS, "--protocol", "b"],
+        "Known: federated, scratch_b, scratch_e",
+    ),
     "share of all": (["half", *DIGITS, "--validation", "1"], "validation must lie in [0, 1)"),
     "seed below zero": (["half", *DIGITS, "--seed", "-1"], "'--seed'"),
     "no such device": (["half", *DIGITS, "--device", "abacus"], "device 'abacus' can't be used"),

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -15,6 +16,10 @@ __all__ = ["main"]
 USER_ERROR = 2
 INTERRUPTED = 130
 
+# The class of everything that can be mistyped. Older versions of typer take it from click, newer
+# ones have a click of their own, and none exports it under a name of its own.
+USAGE: type[Exception] = typer.BadParameter.__mro__[1]
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; ``arguments`` default to the process's own.
@@ -26,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app(args=arguments, prog_name="prunenas", standalone_mode=False)
     except PrunenasError as error:
         return _refuse(error.mistakes if isinstance(error, SpecError) else [str(error)])
-    except typer.TyperException as error:
+    except USAGE as error:
         return _refuse([_usage(error)])
     except Interrupted as error:
         print(f"interrupted: {error}", file=sys.stderr)
@@ -51,7 +56,7 @@ def _refuse(lines: Sequence[str]) -> int:
     return USER_ERROR
 
 
-def _usage(error: typer.TyperException) -> str:
+def _usage(error: Any) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "prunenas"
     return f"{' '.join(error.format_message().split())} (see `{command} --help`)"

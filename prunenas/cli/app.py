@@ -6,16 +6,19 @@ from inspect import cleandoc
 from typing import Annotated
 
 import typer
+import typer.core
 
 from prunenas.cli.cache import cache
 from prunenas.cli.catalogue import catalogue
 from prunenas.cli.check import check
 from prunenas.cli.compare import compare
 from prunenas.cli.export import export
+from prunenas.cli.federate import federate
 from prunenas.cli.guide import guide
 from prunenas.cli.inspect import inspect
 from prunenas.cli.latency import latency
 from prunenas.cli.patterns import patterns
+from prunenas.cli.profile import profile
 from prunenas.cli.report import report
 from prunenas.cli.run import run
 from prunenas.cli.studies import best, status
@@ -25,6 +28,9 @@ from prunenas.version import __version__
 
 # Panels and colours for people; plain text, which also comes sooner, for pipes and documents.
 RICH = sys.stdout.isatty()
+
+# Older versions of typer escape brackets for rich wherever it is installed, also in plain text.
+typer.core.HAS_RICH = RICH
 
 app = typer.Typer(
     add_completion=False,
@@ -85,6 +91,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "patterns": patterns,
         "list": catalogue,
     },
+    "Federated learning": {"federate": federate, "profile": profile},
     "Tracking": {"ui": ui, "track": track},
 }
 """Every command by its panel and name, in the order of help."""

@@ -47,8 +47,9 @@ def comparison(view: StudyView, methods: Sequence[MethodFigures]) -> Table:
 def lines(view: StudyView, methods: Sequence[MethodFigures]) -> list[Text]:
     """How to read the comparison, and what it can't say."""
     if view.costs:
-        space = "the square of" if len(view.costs) == 1 else "the cube of"
-        costs = " and ".join({"flops": "FLOPs", "latency_ms": "latency"}[c] for c in view.costs)
+        shape = ("square", "cube", "hypercube")[len(view.costs) - 1]
+        space = f"the {shape} of"
+        costs = " and ".join(tables.COSTS[cost] for cost in view.costs)
         told = [
             f"hypervolume: share of {space} {costs} (none to dense) and accuracy (0 to 1) that "
             "a method's different architectures cover; more of them cover more"

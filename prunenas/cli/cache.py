@@ -27,7 +27,12 @@ def cache(
     cache: CacheFolder = CACHE,
     kind: Annotated[
         Kind | None,
-        typer.Option("--kind", help="Only these; all without it.", show_default=False),
+        typer.Option(
+            "--kind",
+            metavar="KIND",
+            help="Only dense, scratch or unfinished ones; all without it.",
+            show_default=False,
+        ),
     ] = None,
     older_than: Annotated[
         str | None,

@@ -26,7 +26,12 @@ class Kind(StrEnum):
 
 def catalogue(
     kind: Annotated[
-        Kind | None, typer.Argument(help="All of them without it.", show_default=False)
+        Kind | None,
+        typer.Argument(
+            metavar="KIND",
+            help="methods, models, architectures, data or spaces; all of them without it.",
+            show_default=False,
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -83,17 +88,22 @@ def _methods() -> list[dict[str, Any]]:
             "kind": method.kind,
             "granularity": method.granularity,
             "searches": _searched(method),
-            "hyperparameters": {
-                field: {
-                    "default": info.get_default(call_default_factory=True),
-                    "description": info.description,
-                    **(info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}),
-                }
-                for field, info in method.model_fields.items()
-            },
+            "hyperparameters": _hyperparameters(method),
         }
         for name, method in METHODS.items()
     ]
+
+
+def _hyperparameters(method: "type[Method]") -> dict[str, dict[str, Any]]:
+    defaults = method.model_validate({}).model_dump(mode="json")
+    return {
+        field: {
+            "default": defaults[field],
+            "description": info.description,
+            **(info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}),
+        }
+        for field, info in method.model_fields.items()
+    }
 
 
 def _models() -> list[dict[str, Any]]:

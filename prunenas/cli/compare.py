@@ -71,6 +71,15 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    curves: Annotated[
+        Path | None,
+        typer.Option(
+            "--curves",
+            metavar="FILE.png",
+            help="Draw accuracy over modelled time; of a federated comparison.",
+            show_default=False,
+        ),
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite these files.")] = False,
     plan: Annotated[
         bool,
@@ -87,6 +96,9 @@ def compare(
     automatic methods; and how unevenly stages are pruned. The arms guided and transferred train
     networks by the pattern of what a method finds, its own or that of another network.
 
+    Of a federated comparison (a file with `strategies`) the table says what each strategy's rounds
+    take, and when it reaches the accuracy of conventional training.
+
     What is done is kept: interrupted, the same line goes on; with more seeds, methods or budgets,
     only they are trained.
 
@@ -94,12 +106,36 @@ def compare(
     prunenas compare studies/compare.yaml --plan
     prunenas compare studies/compare.yaml --workers 2 --markdown results.md --out results.html
     prunenas compare quickstart --seeds 5
+    prunenas compare studies/federated_fashion.yaml --curves curves.png
     """
     from prunenas.cli import console
 
-    for path in (markdown, out):
+    for path in (markdown, out, curves):
         if path is not None and path.exists() and not replace:
             raise typer.BadParameter(f"{path} is there already; --replace overwrites it")
+    if what.endswith((".yaml", ".yml")):
+        from prunenas.cli.federating import compare_file
+        from prunenas.spec import is_federated_file
+
+        if is_federated_file(what):
+            refused = {"--trial": trials, "--plan": plan, "--workers": workers > 1}
+            if found := next((option for option, given in refused.items() if given), None):
+                raise typer.BadParameter("is not for federated comparisons", param_hint=repr(found))
+            compare_file(
+                what,
+                seeds=seeds,
+                device=device,
+                cache=cache,
+                markdown=markdown,
+                page=out,
+                picture=curves,
+                json=json,
+            )
+            return
+    if curves is not None:
+        raise typer.BadParameter(
+            "is for federated comparisons, files with `strategies`", param_hint="'--curves'"
+        )
     comparison, contenders = _asked(what, trials or [], seeds, storage)
     if plan:
         _plan(comparison, contenders, device, workers, cache, json)

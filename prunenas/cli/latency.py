@@ -42,10 +42,16 @@ def latency(
     device: Annotated[
         str, typer.Option("--device", metavar="DEVICE", help="cpu, cuda or cuda:1.")
     ] = "cpu",
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Of the CPU.")] = 1,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Inputs at a time.")] = 1,
-    rounds: Annotated[int, typer.Option("--rounds", min=4, help="Passes that are counted.")] = 50,
-    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Passes before them.")] = 10,
+    threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Of the CPU.")] = 1,
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", min=1, help="Inputs at a time.")
+    ] = 1,
+    rounds: Annotated[
+        int, typer.Option("--rounds", metavar="N", min=4, help="Passes that are counted.")
+    ] = 50,
+    warmup: Annotated[
+        int, typer.Option("--warmup", metavar="N", min=0, help="Passes before them.")
+    ] = 10,
     trials: Annotated[
         list[int] | None,
         trial_option("Of a study, this trial instead of the front. Repeatable."),
@@ -165,7 +171,7 @@ def _results(rows: "Sequence[Named]", protocol: "Protocol") -> list[dict[str, An
     different = list(dict.fromkeys(shapes))  # equal networks get one figure
     networks = [(build(each, seed=0, trust=True), each.input_shape) for each in different]
     memory = dict(zip(different, (peak_activations(*each) for each in networks), strict=True))
-    with _progress(str(protocol)) as tell:
+    with progress(str(protocol)) as tell:
         times = dict(zip(different, measure_all(networks, protocol, tell=tell), strict=True))
     peaks = [memory[each] for each in shapes]
     found: list[Latency] = [times[each] for each in shapes]
@@ -186,7 +192,7 @@ def _results(rows: "Sequence[Named]", protocol: "Protocol") -> list[dict[str, An
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar in a terminal; quiet otherwise."""
     if not sys.stderr.isatty() or os.environ.get("CI"):
         yield lambda done, total: None

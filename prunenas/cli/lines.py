@@ -134,6 +134,8 @@ def outcome(record: Record) -> str:
         words.append(f"{units.share(record.flops_ratio)} of dense FLOPs")
     if record.latency_ms is not None:
         words.append(f"latency {units.milliseconds(record.latency_ms)}")
+    if record.round_seconds is not None:
+        words.append(f"round {units.seconds(record.round_seconds)}")
     words.append(units.duration(record.seconds))
     if record.reused:
         words.append(f"training of {record.reused}")

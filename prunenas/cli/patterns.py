@@ -30,7 +30,7 @@ def patterns(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="STUDY|EXPORT",
+            metavar="STUDY|EXPORT...",
             help="Studies by name, of which it is what pruning found of the front, and exports.",
             show_default=False,
         ),

@@ -20,16 +20,14 @@ def ranking(view: "StudyView", *, title: str | None = None) -> Table:
 
     Beside it stands the score of the search, which chose them; ``*`` marks the front by means.
     """
-    masked = tables.has_masks(each.record for each in view.ranking)
-    timed = tables.has_latency(each.record for each in view.ranking)
+    more = tables.measured(each.record for each in view.ranking)
     result = tables.table(
         ("fresh seeds", "right"),
         ("search", "right"),
         ("FLOPs", "right"),
         ("of dense", "right"),
         ("params", "right"),
-        *([("density", "right")] if masked else []),
-        *([("latency", "right")] if timed else []),
+        *((column.name, "right") for column in more),
         "method",
         ("trial", "right"),
         title=title,
@@ -44,15 +42,13 @@ def ranking(view: "StudyView", *, title: str | None = None) -> Table:
             units.count(record.flops),
             units.share(record.flops_ratio),
             units.count(record.params),
-            *([tables.density(record)] if masked else []),
-            *([units.milliseconds(record.latency_ms)] if timed else []),
+            *(column.of(record) for column in more),
             record.method,
             str(record.number),
         )
     result.add_section()
     dense = ("–  ", units.accuracy(view.dense_accuracy), units.count(view.dense_flops))
-    whole = [units.share(1.0)] if masked else []
-    whole += [units.milliseconds(view.dense_latency_ms)] if timed else []
+    whole = [column.dense(view) for column in more]
     rest = (units.share(1.0), units.count(view.dense_params), *whole, "dense network", "–")
     result.add_row(*(Text(cell, "dim") for cell in (*dense, *rest)))
     return result

@@ -128,6 +128,7 @@ def summary(view: "StudyView") -> dict[str, Any]:
             "params": view.dense_params,
             "accuracy": view.dense_accuracy,
             "latency": view.dense_latency,
+            "round_seconds": view.dense_round_seconds,
             "widths": dict(view.dense_widths),
         },
     }

@@ -1,6 +1,7 @@
 """Fronts, studies and lists as tables."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.bar import Bar
@@ -65,11 +66,13 @@ def objective(terms: Mapping[str, Any]) -> str:
     'accuracy ↑ FLOPs ↓ between 10.0 % and 50.0 % of dense FLOPs'
     >>> objective({"maximize": "accuracy", "minimize": ["flops", "latency_ms"]})
     'accuracy ↑ FLOPs ↓ latency ↓'
+    >>> objective({"maximize": "accuracy", "minimize": "round_seconds"})
+    'accuracy ↑ round time ↓'
     >>> objective({"maximize": "accuracy", "flops_ratio": 0.5, "latency_ms": 2.5})
     'accuracy ↑ at 50.0 % of dense FLOPs within 2.50 ms'
     """
-    words = [f"{_OBJECTIVES.get(terms['maximize'], terms['maximize'])} ↑"]
-    words += [f"{_OBJECTIVES[cost]} ↓" for cost in costs_of(terms.get("minimize"))]
+    words = [f"{terms['maximize']} ↑"]
+    words += [f"{COSTS[cost]} ↓" for cost in costs_of(terms.get("minimize"))]
     if isinstance(terms.get("flops_ratio"), list | tuple):
         low, high = map(units.share, terms["flops_ratio"])
         words.append(f"between {low} and {high} of dense FLOPs")
@@ -80,7 +83,8 @@ def objective(terms: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
-_OBJECTIVES = {"flops": "FLOPs", "latency_ms": "latency"}
+COSTS = {"flops": "FLOPs", "latency_ms": "latency", "round_seconds": "round time"}
+"""What is minimized, in words."""
 
 
 def states(counts: Mapping[str, int]) -> Text:
@@ -100,15 +104,14 @@ def front(
     """Return the front, most accurate first, in at most ``limit`` rows."""
     rows = sorted(records, key=lambda record: (-(record.accuracy or 0.0), record.flops or 0))
     shown = rows if limit is None else rows[:limit]
-    masked, timed = has_masks(records), has_latency(records)
+    more = measured(records)
     result = table(
         ("accuracy", "right"),
         ("FLOPs", "right"),
         ("of dense", "right"),
         "",
         ("params", "right"),
-        *([("density", "right")] if masked else []),
-        *([("latency", "right")] if timed else []),
+        *((column.name, "right") for column in more),
         "method",
         ("trial", "right"),
         title=title,
@@ -120,8 +123,7 @@ def front(
             units.share(record.flops_ratio),
             bar(record.flops_ratio or 0.0),
             units.count(record.params),
-            *([density(record)] if masked else []),
-            *([units.milliseconds(record.latency_ms)] if timed else []),
+            *(column.of(record) for column in more),
             record.method,
             str(record.number),
         )
@@ -131,24 +133,53 @@ def front(
     return result
 
 
-def has_masks(records: Iterable[Record]) -> bool:
-    """Return whether a table of these trials says how many weights their masks keep."""
-    return any((record.architecture or {}).get("masks") for record in records)
+@dataclass(frozen=True)
+class Column:
+    """A column that a table of trials has where one of them has such a figure.
+
+    Attributes:
+        name: Its head.
+        has: Whether a trial has the figure.
+        of: Words a trial's; ``–`` where it has none.
+        dense: Words the dense network's.
+    """
+
+    name: str
+    has: Callable[[Record], bool]
+    of: Callable[[Record], str]
+    dense: Callable[[StudyView], str]
 
 
-def has_latency(records: Iterable[Record]) -> bool:
-    """Return whether a table of these trials has a column of latencies."""
-    return any(record.latency is not None for record in records)
+_COLUMNS = (
+    Column(
+        "density",
+        lambda record: bool((record.architecture or {}).get("masks")),
+        lambda record: units.share(density_of(record.architecture)),
+        lambda view: units.share(1.0),
+    ),
+    Column(
+        "latency",
+        lambda record: record.latency is not None,
+        lambda record: units.milliseconds(record.latency_ms),
+        lambda view: units.milliseconds(view.dense_latency_ms),
+    ),
+    Column(
+        "round",
+        lambda record: record.round_seconds is not None,
+        lambda record: units.seconds(record.round_seconds),
+        lambda view: units.seconds(view.dense_round_seconds),
+    ),
+)
 
 
-def density(record: Record) -> str:
-    """Word the share of masked layers' weights that a trial keeps; ``–`` where it has no masks."""
-    return units.share(density_of(record.architecture))
+def measured(records: Iterable[Record]) -> list[Column]:
+    """Return the columns that a table of these trials has beside those of all tables."""
+    shown = list(records)
+    return [column for column in _COLUMNS if any(map(column.has, shown))]
 
 
 def dense_row(view: StudyView) -> tuple[RenderableType, ...]:
     """Return the dense network as a row of :func:`front`, to compare with."""
-    latency = units.milliseconds(view.dense_latency_ms)
     cells = (
         units.accuracy(view.dense_accuracy),
         units.count(view.dense_flops),
@@ -158,8 +189,7 @@ def dense_row(view: StudyView) -> tuple[RenderableType, ...]:
         *(Text(cell, "dim") for cell in cells),
         bar(1.0, "bright_black"),
         Text(units.count(view.dense_params), "dim"),
-        *([Text(units.share(1.0), "dim")] if has_masks(view.front) else []),
-        *([Text(latency, "dim")] if has_latency(view.front) else []),
+        *(Text(column.dense(view), "dim") for column in measured(view.front)),
         Text("dense network", "dim"),
         Text("–", "dim"),
     )

@@ -30,6 +30,17 @@ def milliseconds(latency: float | None) -> str:
     return f"{latency:,.0f} ms" if latency >= 1000 else f"{latency:#.3g}".rstrip(".") + " ms"
 
 
+def seconds(time: float | None) -> str:
+    """Word a round's time in seconds with three significant digits.
+
+    >>> seconds(51.081), seconds(0.0512), seconds(1234.5), seconds(None)
+    ('51.1 s', '0.0512 s', '1,234 s', '–')
+    """
+    if time is None:
+        return "–"
+    return f"{time:,.0f} s" if time >= 1000 else f"{time:#.3g}".rstrip(".") + " s"
+
+
 def share(ratio: float | None) -> str:
     """Word a share in [0, 1] in per cent.
 

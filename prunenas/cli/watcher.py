@@ -8,6 +8,29 @@ if TYPE_CHECKING:
     from prunenas.evidence.comparison import Told
 
 
+def progress_bar() -> Any:
+    """Return a bar on stderr, not yet started; None where nobody watches a terminal."""
+    if not sys.stderr.isatty() or os.environ.get("CI"):
+        return None
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
 class Watcher:
     """Shows how far trainings are: a bar in a terminal, a line for each network in a pipe."""
 
@@ -18,24 +41,8 @@ class Watcher:
         self._done = 0
 
     def __enter__(self) -> "Watcher":
-        if sys.stderr.isatty() and not os.environ.get("CI"):
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeRemainingColumn,
-            )
-
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
+        self._bar = progress_bar()
+        if self._bar is not None:
             self._bar.start()
             self._task = self._bar.add_task(self._name, total=None)
         return self
