@@ -18,7 +18,7 @@ from browser import Browser, browser, needs_browser
 from quickstart import ROOT
 from server import free_port
 from shell import environment
-from tiny_studies import L1, SLIMMING
+from tiny_studies import L1, NOWHERE, SLIMMING
 
 from prunenas.search import StudyView, run_study
 from prunenas.spec import load_study
@@ -57,7 +57,7 @@ def view(folder: Path) -> StudyView:
     return run_study(
         load_study(path),
         storage=f"sqlite:///{folder}/.prunenas/studies.db",
-        tracking="http://127.0.0.1:9",
+        tracking=NOWHERE,
         device="cpu",
         home=folder / ".prunenas",
     )
