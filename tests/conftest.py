@@ -25,6 +25,34 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
 
+# Files whose slow tests take minutes, longest first: one that a process begins last is waited for.
+LONGEST = (
+    "test_search_faults.py",
+    "test_networks_table.py",
+    "test_search_workers.py",
+    "test_flower.py",
+    "test_methods_exactness.py",
+    "test_architecture_families.py",
+    "test_models_traced.py",
+    "test_search_savings.py",
+    "test_readme.py",
+    "test_evidence_compare.py",
+    "test_methods_study.py",
+    "test_masks_everywhere.py",
+    "test_search_study.py",
+    "test_search_store.py",
+    "test_cli_train.py",
+    "test_quickstart.py",
+    "test_export_fuzz.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, in the order in which ``--dist loadfile`` hands them out."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         pass
