@@ -108,6 +108,7 @@ FINE: dict[str, dict[str, Any]] = {
     "sparse_structure": {"structures": "channels"},
     "netadapt": {"step": 0.2, "images": 64},  # to spare time
     "drop_pruning": {"steps": 4, "finish_epochs": 1},
+    "prunefl": {"initial": {"batches": 1, "passes": 101}},
 }
 
 
@@ -183,6 +184,20 @@ def the_share_of_weights(dense: Dense, method: str) -> None:
     assert abs(kept - 0.4 * sum(map(Tensor.numel, weights.values()))) <= len(weights)
 
 
+def a_density_of_its_own(dense: Dense, method: str) -> None:
+    """Four times in eight rounds, at most 30 % of a layer's weights go; a cap is kept to."""
+    sizes = {n: w.numel() for n, w in dense.network().state_dict().items() if w.dim() > 1}
+
+    def kept(**settings: Any) -> dict[str, int]:
+        masks = derived(dense, method, initial=None, narrow=False, **settings).architecture.masks
+        return {n: int(masks[n].tensor().sum()) if n in masks else m for n, m in sizes.items()}
+
+    free = kept()
+    assert all(int(0.7**4 * sizes[name]) <= count for name, count in free.items())
+    assert sum(free.values()) < sum(sizes.values())
+    assert sum(kept(max_density=0.4).values()) <= 0.4 * sum(sizes.values())
+
+
 RULES: dict[str, Callable[[Dense, str], None]] = {
     "uniform": the_same_share_everywhere,
     "random": the_shares_drawn,
@@ -202,6 +217,7 @@ RULES: dict[str, Callable[[Dense, str], None]] = {
     "guided_sparse": the_share_of_weights,
     "gibbs": the_share_of_weights,
     "drop_pruning": the_share_of_weights,
+    "prunefl": a_density_of_its_own,
 }
 """Where each method stops without a budget."""
 
