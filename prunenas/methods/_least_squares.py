@@ -7,7 +7,6 @@ the squared condition number costs nothing that they had.
 
 import numpy as np
 import torch
-from scipy.linalg.lapack import dpstrf
 from torch import Tensor
 
 SURE = 1e-10  # smallest pivot of a Cholesky factor, relative to the largest, that is trusted
@@ -44,6 +43,8 @@ def _of_columns(gram: Tensor, cross: Tensor) -> Tensor | None:
     is one solution, and its projection onto the range of ``F``, which is that of ``X'``, is the
     shortest.
     """
+    from scipy.linalg.lapack import dpstrf  # imported on use: most commands solve nothing
+
     size = len(gram)
     # No eigenvalue is known to be larger; what is dropped is what eigenvalues would drop.
     largest = max(float(gram.diagonal().max()), float(gram.sum()) / size)
