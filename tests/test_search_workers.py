@@ -220,9 +220,13 @@ def test_a_script_without_a_guard_starts_its_study_once(tmp_path: Path) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """Processes that a process has started, as Linux tells them."""
+    """Processes that a process has started, and those of these, as Linux tells them."""
     listed = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in listed.read_text().split()] if listed.exists() else []
+    try:
+        found = [int(child) for child in listed.read_text().split()]
+    except OSError:  # it has ended
+        return []
+    return found + [below for child in found for below in children(child)]
 
 
 def alive(pid: int) -> bool:

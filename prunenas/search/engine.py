@@ -17,9 +17,9 @@ from prunenas.search.founding import begin
 from prunenas.search.schedule import WINDOW
 from prunenas.search.storage import claim, open_storage
 from prunenas.search.view import StudyView
-from prunenas.search.workshop import Place, Workshop, device_named
+from prunenas.search.workshop import Place, StudyBench, Workshop, device_named
 from prunenas.spec import Study, check_densities, check_whole, check_widths
-from prunenas.workers import Pool
+from prunenas.workers import Pool, prepare
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ def run_study(
         SourceError, TraceError, DataError, SpecError, StudyError: The study can't start, or can't
             go on; what it has is kept.
     """
+    if labour.workers > 1:  # they import while the network is traced here
+        prepare(StudyBench.__module__)
     chosen = device_named(device)
     shared = None if cache == "off" else Path(cache or home / "cache")
     workshop = Workshop.opened(study, chosen, Place(home, shared, ""), watch, warn)

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from prunenas.errors import StudyError
@@ -23,6 +24,9 @@ from prunenas.workers.process import Bench, Ended, Ready, Task, Told, Trouble, W
 
 _DEATHS = 3
 """So many deaths of a worker over one epoch, or before it is ready, are no accident."""
+
+_IMPORTED = ("torch._dynamo", "torch.export")
+"""What a worker needs besides its bench's module: tracing imports them when it is first done."""
 
 _FAREWELL = 10.0
 """Seconds that a worker has to end by itself, once it answers no more or is asked to."""
@@ -34,7 +38,7 @@ class _Worker:
 
     number: int
     bench: Bench
-    process: SpawnProcess
+    process: BaseProcess
     connection: Connection
     task: Task | None = None
     ready: bool = False
@@ -160,9 +164,32 @@ class Pool:
             worker.connection.send(worker.task)
 
 
+def prepare(module: str) -> None:
+    """Begin to import what workers need, if that has not begun; returns at once.
+
+    Importing PyTorch takes seconds of a core. On Linux one process does so for all workers, which
+    start as its forks. Elsewhere forks of a process that has loaded the system's libraries may
+    crash, and each worker imports for itself.
+
+    Args:
+        module: Of the benches. The first one that a process prepares decides, and others are
+            imported in the workers.
+    """
+    if sys.platform == "linux":
+        from multiprocessing import forkserver  # not every system has it
+
+        # It imports, but uses nothing: no threads, no GPU, which don't outlive a fork.
+        multiprocessing.set_forkserver_preload([*_IMPORTED, module])
+        with _no_interrupt():
+            forkserver.ensure_running()
+
+
 def _started(number: int, bench: Bench) -> _Worker:
+    prepare(type(bench).__module__)
     ours, theirs = multiprocessing.Pipe()
-    context = multiprocessing.get_context("spawn")
+    context: ForkServerContext | SpawnContext = multiprocessing.get_context("spawn")
+    if sys.platform == "linux":
+        context = multiprocessing.get_context("forkserver")
     process = context.Process(
         target=work, args=(theirs, bench), name=f"prunenas worker {number}"
     )  # no daemon: those may not have processes of their own, which decode image folders
@@ -170,6 +197,19 @@ def _started(number: int, bench: Bench) -> _Worker:
         process.start()
     theirs.close()  # else the pipe would outlive the worker
     return _Worker(number, bench, process, ours)
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Keep Ctrl-C from a process that starts, for as long as it lives; this thread hears of it.
+
+    Else the one that imports would show a traceback. Workers ignore Ctrl-C anyhow.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _main = threading.Lock()
