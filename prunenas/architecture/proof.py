@@ -13,6 +13,7 @@ from prunenas.architecture.flops import count_flops
 from prunenas.architecture.graph import BATCH, export, node_shapes
 from prunenas.architecture.groups import ChannelGroup
 from prunenas.architecture.inheritance import Pieces, length
+from prunenas.architecture.shapes import Shapes
 from prunenas.architecture.source import Constructor
 from prunenas.architecture.space import Space
 
@@ -111,8 +112,10 @@ class Trial:
     def _runs(self, space: Space, widths: Mapping[str, int], where: str) -> str | None:
         try:
             network = self._network(space, widths).to("meta")
+            images = torch.empty((BATCH, *space.input_shape), device="meta")
             for train in (True, False):
-                network.train(train)(torch.empty((BATCH, *space.input_shape), device="meta"))
+                with Shapes():
+                    network.train(train)(images)
         except Exception as error:  # whatever the network's own code raises is the answer
             return f"the network does not run {where}: {_one_line(error)}"
         kept = {

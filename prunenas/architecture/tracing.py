@@ -21,6 +21,7 @@ from prunenas.architecture.graph import BATCH, Walk, export, follow
 from prunenas.architecture.groups import Block
 from prunenas.architecture.proof import Trial, suspects
 from prunenas.architecture.rules import apply
+from prunenas.architecture.shapes import Shapes
 from prunenas.architecture.source import Constructor, constructor
 from prunenas.architecture.space import Space
 from prunenas.architecture.tensors import loose_tensors
@@ -139,6 +140,6 @@ def _multiplications(network: nn.Module, shape: tuple[int, ...], *, train: bool)
     """Multiplications of every module by torch's own counter, on the meta device."""
     network.train(train)
     # Gradients stay on: without them the counter stumbles over views of parameters.
-    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+    with torch.enable_grad(), Shapes(), FlopCounterMode(display=False) as counter:
         network(torch.empty((BATCH, *shape), device="meta"))
     return counter.get_flop_counts()
