@@ -29,6 +29,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 LONGEST = (
     "test_search_faults.py",
     "test_networks_table.py",
+    "test_methods_targets.py",
     "test_search_workers.py",
     "test_flower.py",
     "test_methods_exactness.py",

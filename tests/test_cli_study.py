@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+import tracked
 
 from prunenas.cli import main
 
@@ -74,6 +75,7 @@ def run_in_a_terminal(folder):
 def story(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     (folder / "tiny.yaml").write_text(STUDY)
+    (folder / "mlflow.db").write_bytes(tracked.fresh_database())
     interrupted = interrupt_after_a_trial(folder)
     resumed = run_in_a_terminal(folder)
     return folder, interrupted, resumed

@@ -75,9 +75,9 @@ def test_twenty_kills_at_random_moments_leave_no_trace(tmp_path: Path) -> None:
         ) as process:
             workers: list[int] = []
             while process.poll() is None and sum(killed.values()) < KILLS:
-                time.sleep(chance.uniform(0.5, 6))
+                time.sleep(chance.uniform(0.2, 4))
                 workers = [pid for pid in children(process.pid) if pid not in workers]
-                whom = chance.choice(["worker", "worker", "parent", "all"])
+                whom = chance.choice(["worker"] * 4 + ["parent", "all"])
                 if whom != "parent" and not workers:
                     continue
                 killed[whom] += 1
