@@ -39,7 +39,7 @@ class ClientSplit:
         one pass. A batch across the end of a pass may hold an image twice.
 
         Args:
-            round: From 0.
+            round: From 0; federations count theirs from 1.
             updates: Batches in a round, at least 1; the same in all rounds.
             batch_size: Images in a batch, at least 1; a client with fewer has them all in each
                 batch, one alone too, which batch normalisation can't be trained on.
