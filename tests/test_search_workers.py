@@ -3,11 +3,13 @@
 import io
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +197,22 @@ def test_workers_that_can_not_start_end_the_study_and_fail_no_trial(
         run(path, labour=Labour(2))
     assert not multiprocessing.active_children()
     assert not open_study("sqlite:///one.db", "tiny").records
+
+
+@pytest.mark.parametrize(
+    "error", [EOFError("unexpected EOF"), OSError(12, "Cannot allocate memory")]
+)
+def test_what_keeps_a_worker_from_starting_is_one_line(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The process that starts workers is gone, or the system has no room for one more."""
+
+    def fails(process: multiprocessing.Process) -> None:
+        raise error
+
+    monkeypatch.setattr(ForkServerProcess, "start", fails)
+    with pytest.raises(StudyError, match=re.escape(f"worker 0 can't start: {error}")):
+        run(write_study(tmp_path), labour=Labour(2))
 
 
 @pytest.mark.slow

@@ -66,9 +66,24 @@ class Pool:
         watch: Callable[[Any], None],
         warn: Callable[[str], None],
     ) -> None:
-        """Args: what each worker needs, and who is told of events and of trouble."""
+        """Start them.
+
+        Args:
+            benches: What each worker needs.
+            watch: Told of events.
+            warn: Told of trouble that ends nothing, one line each.
+
+        Raises:
+            StudyError: One can't start.
+        """
         self._watch, self._warn = watch, warn
-        self._workers = [_started(number, bench) for number, bench in enumerate(benches)]
+        self._workers: list[_Worker] = []
+        try:
+            for number, bench in enumerate(benches):
+                self._workers.append(_started(number, bench))
+        except BaseException:  # Ctrl-C too: the first may take seconds
+            self.close()
+            raise
 
     def close(self) -> None:
         """End all workers: each writes down the epochs it has finished, if it answers in time."""
@@ -193,8 +208,11 @@ def _started(number: int, bench: Bench) -> _Worker:
     process = context.Process(
         target=work, args=(theirs, bench), name=f"prunenas worker {number}"
     )  # no daemon: those may not have processes of their own, which decode image folders
-    with _no_main_module():
-        process.start()
+    try:
+        with _no_main_module():
+            process.start()
+    except (EOFError, OSError) as error:
+        raise StudyError(f"worker {number} can't start: {error}") from error
     theirs.close()  # else the pipe would outlive the worker
     return _Worker(number, bench, process, ours)
 
