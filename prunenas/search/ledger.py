@@ -73,6 +73,7 @@ class Ledger:
     def standings(self, study: Study) -> list[Standing]:
         """How far each trial has come that was begun, in order."""
         shares, dense = study.search.rungs, self._study.user_attrs["dense"]["flops"]
+        axes = self._costs  # once: the storage is asked
         found = []
         for trial in self._trials():
             kept = trial.user_attrs
@@ -81,7 +82,7 @@ class Ledger:
             costs, reached = None, tuple[float, ...]()
             if record is not None and record["flops"] is not None:
                 flops = record["flops"]
-                costs = Record.from_dict(record).costs(self._costs)
+                costs = Record.from_dict(record).costs(axes)
                 epochs = study.epochs_for(dense_flops=dense, flops=flops)
                 curve = [point["validation_accuracy"] for point in record["curve"]]
                 ends = [epoch_at(share, epochs) for share in shares]
