@@ -19,6 +19,7 @@ from prunenas.errors import SpecError
 from prunenas.methods import METHODS
 from prunenas.spec.document import Document, Mistake, read
 from prunenas.spec.files import fill_in
+from prunenas.spec.kinds import foreign
 from prunenas.spec.laws import Part
 from prunenas.spec.mistakes import validate
 from prunenas.spec.space import Section
@@ -193,6 +194,8 @@ def load_comparison(path: str | os.PathLike[str]) -> Comparison:
         SpecError: With every mistake, each a line ``path:line: law, value, known choices``.
     """
     document = read(Path(path))
+    if mistakes := foreign(document, "comparison"):
+        raise SpecError(map(str, mistakes))
     comparison, mistakes = read_comparison(document)
     if comparison is None:
         by_line = sorted(mistakes, key=lambda mistake: mistake.line or 0)
@@ -225,11 +228,6 @@ def read_comparison(document: Document) -> tuple[Comparison | None, list[Mistake
     if comparison is None or mistakes:
         return None, mistakes
     return comparison.came_from(document.text), mistakes
-
-
-def is_comparison(value: Any) -> bool:
-    """Whether plain values are a comparison's rather than a study's."""
-    return isinstance(value, dict) and "budgets" in value
 
 
 def _transfers(whole: Part) -> Iterator[Mistake]:

@@ -17,6 +17,7 @@ from pydantic import (
 from prunenas.errors import SpecError, unknown
 from prunenas.federated import STRATEGIES, Federation, Strategy
 from prunenas.spec.document import Document, Mistake, parse, read
+from prunenas.spec.kinds import foreign
 from prunenas.spec.laws import Part
 from prunenas.spec.mistakes import validate
 from prunenas.spec.space import Section
@@ -139,7 +140,10 @@ def load_federated(path: str | os.PathLike[str]) -> FederatedComparison:
     Raises:
         SpecError: With every mistake, each a line ``path:line: law, value, known choices``.
     """
-    return _whole(read(Path(path)))
+    document = read(Path(path))
+    if mistakes := foreign(document, "federated comparison"):
+        raise SpecError(map(str, mistakes))
+    return _whole(document)
 
 
 def federated_of(text: str, name: str) -> FederatedComparison:
@@ -178,11 +182,6 @@ def read_federated(document: Document) -> tuple[FederatedComparison | None, list
     if comparison is None or mistakes:
         return None, mistakes
     return comparison.came_from(document.text), mistakes
-
-
-def is_federated(value: Any) -> bool:
-    """Whether plain values are a federated comparison's rather than a study's."""
-    return isinstance(value, dict) and "strategies" in value
 
 
 def _hyperparameters(entry: Part) -> list[Mistake]:

@@ -7,17 +7,16 @@ from pathlib import Path
 
 from prunenas.errors import SpecError, unknown
 from prunenas.methods import METHODS
-from prunenas.spec.comparison import is_comparison, read_comparison
+from prunenas.spec.comparison import read_comparison
 from prunenas.spec.document import Document, Mistake, read
-from prunenas.spec.federated import is_federated, read_federated
+from prunenas.spec.federated import read_federated
 from prunenas.spec.federation_file import fill_in_time
 from prunenas.spec.files import fill_in, is_value, value_mistakes
+from prunenas.spec.kinds import FOLDER, foreign, kind_of
 from prunenas.spec.laws import Entry, Part, broken_laws, misfits
 from prunenas.spec.mistakes import Finding, plain, validate
 from prunenas.spec.space import SearchSpace
 from prunenas.spec.study import Study
-
-FOLDER = "search_spaces"
 
 
 def load_study(path: str | os.PathLike[str]) -> Study:
@@ -31,6 +30,8 @@ def load_study(path: str | os.PathLike[str]) -> Study:
     16
     """
     document = read(Path(path))
+    if mistakes := foreign(document, "study"):
+        raise SpecError(map(str, mistakes))
     study, mistakes = _study(document)
     if study is None:
         raise SpecError(_ordered(document, mistakes))
@@ -64,13 +65,14 @@ def check(*paths: str | os.PathLike[str]) -> None:
     lines: dict[str, None] = {}
     for path in paths:
         document = read(Path(path))
-        if _is_space(document):
+        kind = kind_of(document)
+        if kind == "search space":
             found = _space(document)[1] + _ownerless(document)
         elif is_value(document):
             found = value_mistakes(document)
-        elif is_comparison(document.value):
+        elif kind == "comparison":
             found = read_comparison(document)[1]
-        elif is_federated(document.value):
+        elif kind == "federated comparison":
             found = read_federated(document)[1]
         else:
             found = _study(document)[1]
@@ -85,8 +87,7 @@ def is_study(path: str | os.PathLike[str]) -> bool:
     Raises:
         SpecError: It can't be read.
     """
-    value = read(Path(path)).value
-    return isinstance(value, dict) and bool({"objective", "search"} & value.keys())
+    return kind_of(read(Path(path))) == "study"
 
 
 def is_federated_file(path: str | os.PathLike[str]) -> bool:
@@ -95,7 +96,7 @@ def is_federated_file(path: str | os.PathLike[str]) -> bool:
     Raises:
         SpecError: It can't be read.
     """
-    return is_federated(read(Path(path)).value)
+    return kind_of(read(Path(path))) == "federated comparison"
 
 
 def known_spaces(study: str | os.PathLike[str] | None = None) -> dict[str, Path]:
@@ -209,13 +210,6 @@ def _ownerless(document: Document) -> list[Mistake]:
         elif all(found):
             mistakes += found[0]
     return mistakes
-
-
-def _is_space(document: Document) -> bool:
-    value = document.value if isinstance(document.value, dict) else {}
-    if Path(document.path).resolve().parent.name == FOLDER:
-        return True
-    return bool(value.keys() & SearchSpace.model_fields.keys()) and "methods" not in value
 
 
 def _ordered(document: Document, mistakes: Iterable[Mistake]) -> list[str]:
