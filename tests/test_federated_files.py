@@ -124,6 +124,10 @@ def test_federate_exports_what_it_found(folder: Path) -> None:
     [
         (("federate", "few.yaml", "--strategy", "snap"), "(did you mean 'snip'?). Known: "),
         (("federate", "few.yaml", "--on", "flower"), "must be here, simulation or HOST:PORT"),
+        (
+            ("federate", "few.yaml", "--on", "127.0.0.1:9", "--insecure"),  # nobody listens there
+            "the SuperLink 127.0.0.1:9 must take the run, but `flwr run` said: ",
+        ),
         (("federate", "few.yaml", "--seed", "-1"), "x>=0"),
         (("federate", "nowhere.yaml"), "nowhere.yaml"),
         (("compare", "few.yaml", "--plan"), "'--plan': is not for federated comparisons"),

@@ -21,6 +21,7 @@ from prunenas.flower.request import Request
 from prunenas.version import __version__
 
 _NAME = "here"  # of the connection, in the home folder's configuration
+_FRAME = re.compile("[\u2500-\u257f]+")  # lines that Flower draws round its errors
 _APP = """\
 [project]
 name = "prunenas"
@@ -155,7 +156,7 @@ def submit(
                 "--federation-config",
                 f"num-supernodes={nodes} client-resources-num-cpus=1",
             ]
-        number = _started(command, environment, log)
+        number = _started(superlink.address, command, environment, log)
         found = _found(number, environment)
     status = str(found.get("status", ""))
     if not status.startswith("finished"):
@@ -195,10 +196,15 @@ def _home(superlink: SuperLink) -> Iterator[tuple[Path, dict[str, str]]]:
         yield home, {**os.environ, **QUIET, "FLWR_HOME": name}
 
 
-def _started(command: list[str], environment: Mapping[str, str], log: Callable[[str], None]) -> str:
+def _started(
+    address: str,
+    command: list[str],
+    environment: Mapping[str, str],
+    log: Callable[[str], None],
+) -> str:
     """Start a run, and wait until its log ends; the run's number."""
     number: str | None = None
-    lines: list[str] = []
+    before: list[str] = []  # the run: its log's first lines, or why there is none
     with subprocess.Popen(
         [command_of("flwr"), *command],
         env=environment,
@@ -209,13 +215,19 @@ def _started(command: list[str], environment: Mapping[str, str], log: Callable[[
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            lines = [*lines[-20:], line.strip()]
-            log(line.rstrip())
-            if number is None and (found := re.search(r"started run (\d+)", line)):
+            if number is not None:
+                log(line.rstrip())
+                continue
+            before.append(line.rstrip())
+            if found := re.search(r"started run (\d+)", line):
                 number = found[1]
+                for each in before:
+                    log(each)
     if number is None:
-        told = " ".join(line for line in lines if line)
-        raise FederatedError(f"the SuperLink must take the run, but `flwr run` said: {told[-500:]}")
+        told = " ".join(_FRAME.sub(" ", " ".join(before)).split())
+        raise FederatedError(
+            f"the SuperLink {address} must take the run, but `flwr run` said: {told[-500:]}"
+        )
     return number
 
 
