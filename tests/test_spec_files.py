@@ -30,6 +30,7 @@ from prunenas.spec import (
     load_space,
     load_study,
 )
+from prunenas.spec.mistakes import validate
 
 ROOT = Path(__file__).parent.parent
 COMPARISONS = sorted((ROOT / "studies").glob("compare_*.yaml"))
@@ -66,6 +67,9 @@ def test_settings_are_json_and_make_the_same_study(path: Path) -> None:
     settings = load_study(path).settings()
     again = Study.model_validate(json.loads(json.dumps(settings)))
     assert again.settings() == settings
+    strictly, findings = validate(Study, settings, "study")
+    assert findings == ()
+    assert strictly.settings() == settings
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=stem)

@@ -228,10 +228,10 @@ def _training(view: "StudyView", record: "Record", data: "Data") -> dict[str, An
 def _data(view: "StudyView") -> "Data | None":
     """What the study trained on, where it is here: numbers of images are not in its records."""
     from prunenas.data import load
-    from prunenas.spec import Study
+    from prunenas.spec import DataSection
 
     try:
-        return load(**Study.model_validate(view.settings).data.model_dump(), device="cpu")
+        return load(**DataSection.model_validate(view.settings["data"]).model_dump(), device="cpu")
     except DataError:
         return None
 

@@ -19,7 +19,7 @@ from prunenas.evidence.patterns import Pattern, pattern
 from prunenas.methods import METHODS, Dense
 from prunenas.search import StudyView, open_study, whole_architecture
 from prunenas.search.workshop import trace_study
-from prunenas.spec import Comparison, Study, load_comparison
+from prunenas.spec import Comparison, load_comparison
 from prunenas.trial import Record
 
 
@@ -46,13 +46,14 @@ def of_study(name: str, trials: Sequence[int], storage: str) -> Guide:
     Narrow networks go before those with masks.
 
     Raises:
-        StudyError: There is no such study or trial, or nothing that has a pattern.
+        StudyError: There is no such study or trial, it is of another version, or nothing has a
+            pattern.
     """
     view = open_study(storage, name)
     chosen = [record for _, record in choose(view, trials, None, everything=not trials)]
     masked = [record for record in chosen if (record.architecture or {}).get("masks")]
     taken = [record for record in chosen if record not in masked] or _pruned(view, masked, trials)
-    study = Study.model_validate(view.settings)
+    study = view.study()
     data = load(**study.data.model_dump())
     space = trace_study(study, data)
     try:

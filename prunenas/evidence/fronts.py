@@ -8,7 +8,7 @@ from prunenas.evidence.cells import Contender
 from prunenas.search.rehearsal import proposed
 from prunenas.search.view import StudyView
 from prunenas.search.workshop import trace_study
-from prunenas.spec import Arm, Comparison, Study
+from prunenas.spec import Arm, Comparison
 from prunenas.trial import Record
 
 
@@ -27,7 +27,7 @@ def front_comparison(
         arms: In which ways.
 
     Raises:
-        StudyError: There are no trials, or one is not complete.
+        StudyError: There are no trials, one is not complete, or the study is of another version.
     """
     if not records:
         raise StudyError(f"study {view.name!r} has no front to compare yet")
@@ -37,7 +37,7 @@ def front_comparison(
                 f"complete trials are compared, but trial {record.number} of {view.name!r} is "
                 f"{record.state}"
             )
-    study = Study.model_validate(view.settings)
+    study = view.study()
     space = trace_study(study, load(**study.data.model_dump()))
     contenders = []
     for record in sorted(records, key=lambda each: -(each.flops or 0)):

@@ -14,7 +14,6 @@ from prunenas.search.masks import Masks
 from prunenas.search.view import StudyView
 from prunenas.search.weights import Weights
 from prunenas.search.workshop import device_named, trace_study
-from prunenas.spec import Study
 from prunenas.training.shared import Trainings
 from prunenas.trial import Record, job_of
 
@@ -52,14 +51,14 @@ def trained_weights(
         home: The folder that the study kept its weights in.
 
     Raises:
-        StudyError: The trial is not complete.
+        StudyError: The trial is not complete, or the study is of another version.
     """
     kept = Weights(home / "weights", view.identity).get(record.number)
     if kept is not None:
         return kept
     if record.state != "complete" or record.architecture is None:
         raise StudyError(f"trial {record.number} of {view.name!r} is {record.state}: no weights")
-    study = Study.model_validate(view.settings)
+    study = view.study()
     chosen = device_named(device)
     architecture, seed = whole_architecture(view, record, home), record.seeds["training"]
     data, cache = load(**study.data.model_dump(), device=chosen), Cache(home / "cache")

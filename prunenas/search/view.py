@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from prunenas.errors import StudyError
 from prunenas.search.repeats import Repeats, are_judged, final_front, progress, ranked
-from prunenas.spec import Cost
+from prunenas.spec import Cost, Study
+from prunenas.spec.mistakes import validate
 from prunenas.spec.objective import costs_of
 from prunenas.trial import Record
 
@@ -62,6 +64,19 @@ class StudyView:
     repeats: tuple[Repeats, ...] = ()
     dense_latency: Mapping[str, Any] | None = None
     dense_round_seconds: float | None = None
+
+    def study(self) -> Study:
+        """Return the study that its settings make.
+
+        Raises:
+            StudyError: They are of another version, and name what this one doesn't know.
+        """
+        study: Study | None
+        study, findings = validate(Study, self.settings, "study")
+        if study is None:
+            told = "; ".join(text for _, text in findings)
+            raise StudyError(f"study {self.name!r} is of another version of prunenas: {told}")
+        return study
 
     @property
     def costs(self) -> tuple[Cost, ...]:
