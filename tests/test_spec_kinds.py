@@ -68,6 +68,15 @@ def test_a_file_with_a_key_of_its_kind_is_told_what_else_is_wrong(
     assert not any("but is a" in each for each in error.value.mistakes)
 
 
+@pytest.mark.parametrize("wanted", READERS)
+def test_a_file_that_is_not_there_is_told_as_that(wanted: str, tmp_path: Path) -> None:
+    path = tmp_path / "search_spaces" / "nowhere.yaml"
+    with pytest.raises(SpecError) as error:
+        READERS[wanted](path)
+    (mistake,) = error.value.mistakes
+    assert mistake.startswith(f"{path}: no such file")
+
+
 def test_a_file_that_tells_nothing_of_its_kind_lacks_its_keys(tmp_path: Path) -> None:
     path = tmp_path / "bare.yaml"
     path.write_text("name: bare\n", encoding="utf-8")

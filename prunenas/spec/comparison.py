@@ -19,7 +19,7 @@ from prunenas.errors import SpecError
 from prunenas.methods import METHODS
 from prunenas.spec.document import Document, Mistake, read
 from prunenas.spec.files import fill_in
-from prunenas.spec.kinds import foreign
+from prunenas.spec.kinds import demand
 from prunenas.spec.laws import Part
 from prunenas.spec.mistakes import validate
 from prunenas.spec.space import Section
@@ -194,8 +194,7 @@ def load_comparison(path: str | os.PathLike[str]) -> Comparison:
         SpecError: With every mistake, each a line ``path:line: law, value, known choices``.
     """
     document = read(Path(path))
-    if mistakes := foreign(document, "comparison"):
-        raise SpecError(map(str, mistakes))
+    demand(document, "comparison")
     comparison, mistakes = read_comparison(document)
     if comparison is None:
         by_line = sorted(mistakes, key=lambda mistake: mistake.line or 0)

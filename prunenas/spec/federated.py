@@ -17,7 +17,7 @@ from pydantic import (
 from prunenas.errors import SpecError, unknown
 from prunenas.federated import STRATEGIES, Federation, Strategy
 from prunenas.spec.document import Document, Mistake, parse, read
-from prunenas.spec.kinds import foreign
+from prunenas.spec.kinds import demand
 from prunenas.spec.laws import Part
 from prunenas.spec.mistakes import validate
 from prunenas.spec.space import Section
@@ -141,8 +141,7 @@ def load_federated(path: str | os.PathLike[str]) -> FederatedComparison:
         SpecError: With every mistake, each a line ``path:line: law, value, known choices``.
     """
     document = read(Path(path))
-    if mistakes := foreign(document, "federated comparison"):
-        raise SpecError(map(str, mistakes))
+    demand(document, "federated comparison")
     return _whole(document)
 
 

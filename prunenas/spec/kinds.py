@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from prunenas.errors import SpecError
 from prunenas.spec.document import Document, Mistake
 from prunenas.spec.space import SearchSpace
 
@@ -35,13 +36,17 @@ def kind_of(document: Document) -> Kind | None:
     return next((kind for kind, own in _OWN.items() if keys & own), None)
 
 
-def foreign(document: Document, wanted: Kind) -> list[Mistake]:
-    """Return the one mistake of a file that is plainly of another kind than the one wanted."""
+def demand(document: Document, wanted: Kind) -> None:
+    """Refuse a file that is plainly of another kind than the one wanted.
+
+    Raises:
+        SpecError: With this one mistake; what else is wrong with it doesn't matter then.
+    """
     found = kind_of(document)
-    if found is None or found == wanted or _keys(document) & _OWN.get(wanted, frozenset()):
-        return []
-    text = f"must be a {wanted}, but is a {found}; {_USED[found]}"
-    return [Mistake(document.path, None, text)]
+    plain = not document.broken and not _keys(document) & _OWN.get(wanted, frozenset())
+    if plain and found is not None and found != wanted:
+        text = f"must be a {wanted}, but is a {found}; {_USED[found]}"
+        raise SpecError([str(Mistake(document.path, None, text))])
 
 
 def _keys(document: Document) -> frozenset[str]:

@@ -12,7 +12,7 @@ from prunenas.spec.document import Document, Mistake, read
 from prunenas.spec.federated import read_federated
 from prunenas.spec.federation_file import fill_in_time
 from prunenas.spec.files import fill_in, is_value, value_mistakes
-from prunenas.spec.kinds import FOLDER, foreign, kind_of
+from prunenas.spec.kinds import FOLDER, demand, kind_of
 from prunenas.spec.laws import Entry, Part, broken_laws, misfits
 from prunenas.spec.mistakes import Finding, plain, validate
 from prunenas.spec.space import SearchSpace
@@ -30,8 +30,7 @@ def load_study(path: str | os.PathLike[str]) -> Study:
     16
     """
     document = read(Path(path))
-    if mistakes := foreign(document, "study"):
-        raise SpecError(map(str, mistakes))
+    demand(document, "study")
     study, mistakes = _study(document)
     if study is None:
         raise SpecError(_ordered(document, mistakes))
