@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, replace
+from functools import cached_property
 from typing import Any
 
 import optuna
@@ -73,7 +74,6 @@ class Ledger:
     def standings(self, study: Study) -> list[Standing]:
         """How far each trial has come that was begun, in order."""
         shares, dense = study.search.rungs, self._study.user_attrs["dense"]["flops"]
-        axes = self._costs  # once: the storage is asked
         found = []
         for trial in self._trials():
             kept = trial.user_attrs
@@ -82,7 +82,7 @@ class Ledger:
             costs, reached = None, tuple[float, ...]()
             if record is not None and record["flops"] is not None:
                 flops = record["flops"]
-                costs = Record.from_dict(record).costs(axes)
+                costs = Record.from_dict(record).costs(self._costs)
                 epochs = study.epochs_for(dense_flops=dense, flops=flops)
                 curve = [point["validation_accuracy"] for point in record["curve"]]
                 ends = [epoch_at(share, epochs) for share in shares]
@@ -204,8 +204,9 @@ class Ledger:
         """Whether the number of workers makes no difference to it."""
         return bool(self._study.user_attrs.get("deterministic"))
 
-    @property
+    @cached_property
     def _costs(self) -> tuple[Cost, ...]:
+        """What is minimized; a study never changes it, and every reading asks the storage."""
         return costs_of(self._study.user_attrs["objective"].get("minimize"))
 
     @property
