@@ -106,9 +106,9 @@ class Latency:
 
     @property
     def spread(self) -> tuple[float, float]:
-        """Where another measurement's median is to be expected: from the fastest pass to as far
-        above the median, to the third quartile, or to the slowest block's median, whichever is
-        most."""
+        """Where another measurement's median is to be expected as long as the machine is as busy
+        as it was: from the fastest pass to as far above the median, to the third quartile, or to
+        the slowest block's median, whichever is most."""
         as_far = 2 * self.median - self.fastest
         return self.fastest, max(as_far, self.high, self.between[1])
 
