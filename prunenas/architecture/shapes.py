@@ -1,6 +1,6 @@
 """Running a network for the shapes alone, on the meta device."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,11 +10,12 @@ from torch.overrides import TorchFunctionMode
 
 
 class Shapes(TorchFunctionMode):
-    """Batch normalisation by its shapes; all else as it is.
+    """Normalisation, biases and activations by their shapes; all else as it is.
 
-    Without memory PyTorch works batch normalisation out operation by operation in Python, which
-    takes four fifths of a forward pass of a residual network. That its numbers of channels agree is
-    checked here as there.
+    Without memory PyTorch works these out operation by operation in Python, which takes four fifths
+    of a forward pass of a residual network and of a transformer alike. That their numbers of
+    channels agree is checked here as there; multiplications of a linear layer are still PyTorch's,
+    for whoever counts them.
     """
 
     def __torch_function__(
@@ -25,13 +26,12 @@ class Shapes(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Answer a call of PyTorch's."""
-        if func is functional.batch_norm:
-            return _normalised(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+        answer = _ANSWERS.get(func, func)
+        return answer(*args, **(kwargs or {}))
 
 
-def _normalised(
-    images: Tensor,
+def _batch_norm(
+    input: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
     weight: Tensor | None = None,
@@ -41,9 +41,50 @@ def _normalised(
 ) -> Tensor:
     """What ``torch.nn.functional.batch_norm`` gives, as far as shapes go."""
     for tensor in (running_mean, running_var, weight, bias):
-        if tensor is not None and tensor.shape != images.shape[1:2]:
+        if tensor is not None and tensor.shape != input.shape[1:2]:
             raise RuntimeError(
-                f"batch_norm of {images.shape[1]} channels, but its tensors are for "
-                f"{tensor.numel()}"
+                f"batch_norm of {input.shape[1]} channels, but its tensors are for {tensor.numel()}"
             )
-    return torch.empty_like(images)
+    return torch.empty_like(input)
+
+
+def _layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    *others: object,
+    **named: object,
+) -> Tensor:
+    """What ``torch.nn.functional.layer_norm`` gives, as far as shapes go."""
+    shape = tuple(normalized_shape)
+    ends = tuple(input.shape[input.dim() - len(shape) :])
+    for found in (ends, *(tuple(each.shape) for each in (weight, bias) if each is not None)):
+        if found != shape:
+            raise RuntimeError(f"layer_norm of {list(shape)}, but got {list(found)}")
+    return torch.empty_like(input)
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """What ``torch.nn.functional.linear`` gives; a bias changes no shape."""
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise RuntimeError(
+            f"linear of {weight.shape[0]} outputs, but its bias is for {bias.numel()}"
+        )
+    return functional.linear(input, weight)
+
+
+def _same(input: Tensor, *others: object, **named: object) -> Tensor:
+    """What a function gives whose result has its first argument's shape."""
+    return torch.empty_like(input)
+
+
+_ANSWERS: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    functional.batch_norm: _batch_norm,
+    functional.layer_norm: _layer_norm,
+    functional.linear: _linear,
+    functional.gelu: _same,
+    functional.hardsigmoid: _same,
+    functional.hardswish: _same,
+    functional.normalize: _same,
+}
