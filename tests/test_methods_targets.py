@@ -94,8 +94,12 @@ def test_the_dense_networks_classify(vgg: Dense, resnet: Dense) -> None:
     assert resnet.train().validation.accuracy > 0.5  # it saw fewer images, and once
 
 
-SPARING: dict[str, dict[str, Any]] = {"prunefl": {"initial": {"batches": 1, "passes": 101}}}
-"""To spare time: its initial pruning may take many times as long as all of its rounds here."""
+SPARING: dict[str, dict[str, Any]] = {
+    "drop_pruning": {"steps": 4, "finish_epochs": 1},
+    # Its initial pruning may take many times as long as all of its rounds here.
+    "prunefl": {"initial": {"batches": 1, "passes": 101}},
+}
+"""To spare time."""
 
 
 @budgets
@@ -111,7 +115,6 @@ FINE: dict[str, dict[str, Any]] = {
     # Whole blocks, which it takes out by default, are too coarse.
     "sparse_structure": {"structures": "channels"},
     "netadapt": {"step": 0.2, "images": 64},  # to spare time
-    "drop_pruning": {"steps": 4, "finish_epochs": 1},
     **SPARING,
 }
 
@@ -176,7 +179,7 @@ def the_ratio_of_flops(dense: Dense, method: str) -> None:
 
 def the_share_of_weights(dense: Dense, method: str) -> None:
     """Of all convolutions together, to a weight for each layer; gibbs leaves the first whole."""
-    masks = derived(dense, method, density=0.4).architecture.masks
+    masks = derived(dense, method, density=0.4, **SPARING.get(method, {})).architecture.masks
     weights = {n: w for n, w in dense.network().state_dict().items() if w.dim() == 4}
     if method == "gibbs":
         del weights["features.0.weight"]
