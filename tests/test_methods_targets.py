@@ -179,7 +179,7 @@ def the_ratio_of_flops(dense: Dense, method: str) -> None:
 
 def the_share_of_weights(dense: Dense, method: str) -> None:
     """Of all convolutions together, to a weight for each layer; gibbs leaves the first whole."""
-    masks = derived(dense, method, density=0.4, **SPARING.get(method, {})).architecture.masks
+    masks = derived(dense, method, density=0.4).architecture.masks
     weights = {n: w for n, w in dense.network().state_dict().items() if w.dim() == 4}
     if method == "gibbs":
         del weights["features.0.weight"]
