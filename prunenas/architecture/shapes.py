@@ -12,10 +12,10 @@ from torch.overrides import TorchFunctionMode
 class Shapes(TorchFunctionMode):
     """Normalisation, biases and activations by their shapes; all else as it is.
 
-    Without memory PyTorch works these out operation by operation in Python, which takes four fifths
-    of a forward pass of a residual network and of a transformer alike. That their numbers of
-    channels agree is checked here as there; multiplications of a linear layer are still PyTorch's,
-    for whoever counts them.
+    Without memory PyTorch works these out operation by operation in Python, which takes most of a
+    forward pass of a residual network or a transformer. That their numbers of channels agree is
+    checked here as there; multiplications of a linear layer are still PyTorch's, for whoever counts
+    them.
     """
 
     def __torch_function__(
